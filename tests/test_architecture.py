@@ -129,23 +129,24 @@ def first_sentence(path: Path) -> str:
     return re.split(r"(?<=[.:])\s|\n", text.strip())[0].rstrip(".:")
 
 
+def tree_lines(folder: Path, depth: int, real: set[Path]) -> Iterator[str]:
+    """The README's lines below `folder`: files first, each with its docstring's first sentence."""
+    below = {path for path in real if path.is_relative_to(folder)}
+    for path in sorted(path for path in below if path.parent == folder):
+        comment = first_sentence(path) if path.suffix == ".py" else ""
+        yield f"{'  ' * depth}{path.name}  {comment}".rstrip()
+    for child in sorted({path.relative_to(folder).parts[0] for path in below if path.parent != folder}):
+        yield f"{'  ' * depth}{child}/"
+        yield from tree_lines(folder / child, depth + 1, real)
+
+
 def test_the_readme_tree_is_the_real_tree() -> None:
-    """Each file under our five folders stands in the README's tree with its docstring's first sentence as the comment."""
-    block = re.search(r"```tree\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    assert block, "README.md has no ```tree block"
-    shown: dict[str, str] = {}
-    stack: list[str] = []
-    for line in filter(str.strip, block.group(1).splitlines()):
-        name, _, comment = line.strip().partition("  ")
-        depth = (len(line) - len(line.lstrip())) // 2
-        stack = [*stack[:depth], name.rstrip("/")]
-        shown["/".join(stack)] = comment.strip()
-    real = {name for name in tracked() if name.split("/")[0] in OURS and not name.endswith("__init__.py")}
-    files = {name for name in shown if name.split("/")[0] in OURS and (ROOT / name).is_file()}
-    assert files == real, f"missing {sorted(real - files)}, stale {sorted(files - real)}"
-    for name in sorted(files):
-        if name.endswith(".py"):
-            assert shown[name] == first_sentence(ROOT / name), name
+    """Each file of our five folders stands in the README's tree, its docstring's first sentence as the comment."""
+    shown = (ROOT / "README.md").read_text("utf-8")
+    for folder in OURS:
+        real = {ROOT / name for name in tracked() if name.startswith(folder + "/") and not name.endswith("__init__.py")}
+        expected = "\n".join(tree_lines(ROOT / folder, 1, real))
+        assert expected in shown, f"README.md's tree of {folder}/ should read:\n{expected}"
 
 
 def test_the_lock_pins_every_direct_dependency() -> None:

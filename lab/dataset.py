@@ -1,0 +1,111 @@
+"""Brings a data set to the raw prefix: written by a child of `models`, uploaded, the manifest last."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import launch, processes
+from lab.errors import DataError
+from lab.home import Home, read_json
+
+if TYPE_CHECKING:
+    from lab.engine import Engine
+
+UPLOADS_AT_ONCE = 8
+OPTIONS = ("count", "pixels", "seed")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A data set on disk: its folder, its manifest, and one sample to ask the endpoint about."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["dataset"])
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the manifest object carries as S3 user metadata, so that the flow need not read it."""
+        return {key: str(self.manifest[key]) for key in ("digest", "dataset", "modality", "task")}
+
+    def sample(self) -> tuple[str, bytes]:
+        """A real file of the data set: its path relative to the folder, its bytes."""
+        path = str(self.manifest["files"][0]["path"])
+        return path, (self.folder / path).read_bytes()
+
+
+def is_path(dataset: str) -> bool:
+    """Whether --dataset means a folder or file, not the name of a built-in."""
+    return "/" in dataset or "\\" in dataset or dataset in {".", ".."} or Path(dataset).is_dir()
+
+
+def write(home: Home, dataset: str, settings: Mapping[str, Any], folder: Path) -> Written:
+    """Writes data set `dataset` (a built-in's name or a path) into `folder`. Raises DataError with the child's line."""
+    source = str(Path(dataset).resolve()) if is_path(dataset) else dataset
+    argv = [sys.executable, "-m", "models.datasets", source, "--out", str(folder)]
+    for option in OPTIONS:
+        if settings.get(option) is not None:
+            argv += [f"--{option}", str(settings[option])]
+    done = processes.run(argv, cwd=home.repo, env=launch.environment(home))
+    if done.rc != 0:
+        said = done.last_lines(1) or [f"python -m models.datasets ended with {done.rc}"]
+        raise DataError(said[0], "built-in names: python -m models.datasets --list; or a folder with one per class")
+    manifest = read_json(folder / "_manifest.json")
+    if not manifest.get("files"):
+        raise DataError(f"the data set {dataset} has no files", "a folder needs one subfolder of files per class")
+    return Written(folder, manifest)
+
+
+def upload(engine: Engine, bucket: str, data: Written) -> str:
+    """Uploads the raw objects and then the manifest, whose arrival starts the flow; returns the manifest's key.
+
+    Raw data is immutable: when the bucket has this very manifest, its objects are there and only the manifest is
+    put again.
+    """
+    s3 = engine.client("s3")
+    prefix = f"raw/{data.name}/"
+    key = prefix + "_manifest.json"
+    if _digest_there(s3, bucket, key) != data.manifest["digest"]:
+        paths = [str(row["path"]) for row in data.manifest["files"]]
+        with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
+            _all(pool.map(lambda path: _put(s3, bucket, prefix + path, data.folder / path), paths))
+    body = json.dumps(data.manifest, sort_keys=True).encode()
+    s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", Metadata=data.metadata)
+    return key
+
+
+def temporary(home: Home) -> tempfile.TemporaryDirectory[str]:
+    """A folder for a data set on its way to the bucket; it goes with its context."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=home.root, prefix="data-")
+
+
+def _put(s3: Any, bucket: str, key: str, path: Path) -> None:
+    s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+
+
+def _all(results: Iterable[None]) -> None:
+    for _ in results:
+        pass
+
+
+def _digest_there(s3: Any, bucket: str, key: str) -> str | None:
+    """The digest of the manifest that the bucket holds, None when it holds none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return str(s3.head_object(Bucket=bucket, Key=key)["Metadata"].get("digest"))
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise

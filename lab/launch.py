@@ -1,0 +1,172 @@
+"""Starts and ends the embedded AWS: the child process `python -m lab.server` and all that it started.
+
+The server writes `engine.json` into its root when it answers; that file, with a live process behind it, is the only
+sign of a running engine. A file whose process is gone is stale and removed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import processes
+from lab.errors import EngineError
+from lab.home import Home, read_json
+
+if TYPE_CHECKING:
+    from lab.engine import Engine
+
+READY_SECONDS = 60.0
+NO_PROXY = "127.0.0.1,localhost"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running embedded AWS, as its engine.json tells."""
+
+    root: Path
+    pid: int
+    port: int
+    endpoint: str
+    region: str
+    account: str
+
+    def engine(self) -> Engine:
+        """The engine behind this server, to make clients with."""
+        from lab.engine import Engine
+
+        return Engine(self.root, self.endpoint, self.region, self.account, self.root / "assembly")
+
+
+def running(root: Path) -> Server | None:
+    """The server that runs in `root`, or None; a stale engine.json goes."""
+    path = root / "engine.json"
+    if not path.is_file():
+        return None
+    said: dict[str, Any] = read_json(path)
+    if not processes.is_ours(int(said["pid"]), str(root)):
+        path.unlink(missing_ok=True)
+        return None
+    return Server(
+        root, int(said["pid"]), int(said["port"]), str(said["endpoint"]), str(said["region"]), str(said["account"])
+    )
+
+
+def start(home: Home, root: Path, *, region: str, port: int = 0, with_us: bool) -> Server:
+    """Starts a server in `root` and waits until it answers.
+
+    `port` 0 takes a free one. `with_us` ties its life to this process. Raises EngineError with the server's own
+    last words when it ends instead.
+    """
+    if port:
+        _refuse_used_port(port)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "engine.json").unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "lab.server", "--root", str(root), "--port", str(port), "--region", region]
+    if with_us:
+        argv.append("--watch-parent")
+    with (root / "server.log").open("ab") as log:
+        child = subprocess.Popen(
+            argv,
+            cwd=home.repo,
+            env=environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        return _wait_for(child, root)
+    except BaseException:
+        processes.end_tree(child.pid, grace=2.0)
+        raise
+
+
+def environment(home: Home) -> dict[str, str]:
+    """The environment of our children: ours, with the repository first to import from and no proxy to loopback."""
+    env = {**os.environ, "PYTHONPATH": str(home.repo), "PYTHONUNBUFFERED": "1"}
+    for name in ("NO_PROXY", "no_proxy"):
+        env[name] = ",".join(filter(None, [os.environ.get(name), NO_PROXY]))
+    return env
+
+
+def bypass_proxies() -> None:
+    """Lets this process reach the loopback endpoint whatever proxy the shell is set to."""
+    for name in ("NO_PROXY", "no_proxy"):
+        if NO_PROXY not in os.environ.get(name, ""):
+            os.environ[name] = ",".join(filter(None, [os.environ.get(name), NO_PROXY]))
+
+
+def _wait_for(child: subprocess.Popen[bytes], root: Path) -> Server:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            said = "\n  ".join(last_lines(root / "server.log", 12))
+            raise EngineError(f"the embedded AWS ended with {child.returncode}:\n  {said}", "try: lab doctor")
+        if (root / "engine.json").is_file():
+            server = running(root)
+            if server is not None:
+                return server
+        time.sleep(0.05)
+    raise EngineError(f"the embedded AWS did not answer in {READY_SECONDS:.0f} s", f"read {root / 'server.log'}")
+
+
+def stop(server: Server) -> None:
+    """Ends a server and every process it started, politely first."""
+    processes.end_tree(server.pid)
+    (server.root / "engine.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def ephemeral(home: Home, *, region: str) -> Iterator[Server]:
+    """A server for the time of one `with`: it ends with the block, whatever ends the block."""
+    _sweep(home.engines)
+    root = home.engines / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    server = start(home, root, region=region, with_us=True)
+    try:
+        yield server
+    finally:
+        stop(server)
+        if not os.environ.get("LAB_KEEP_ENGINE"):
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _sweep(engines: Path) -> None:
+    """Removes what a killed run left: roots whose server is gone."""
+    for root in engines.glob("*-*"):
+        owner = root.name.rpartition("-")[2]
+        if owner.isdigit() and not processes.is_ours(int(owner), "lab") and running(root) is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _refuse_used_port(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            raise EngineError(f"port {port} needs more rights than you have", "choose one: --port 4600") from None
+        except OSError:
+            hint = "choose another: --port 4600, or --port 0 for any free one"
+            raise EngineError(f"port {port} is in use by another program", hint) from None
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a text file, read from its end; empty when there is no file."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 400 * count - 4096))
+            text = stream.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-count:]

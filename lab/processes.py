@@ -1,0 +1,125 @@
+"""Children of the command line: run one to its end, and end one with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A child that ended: exit status and what it wrote."""
+
+    rc: int
+    out: str
+    err: str
+
+    def last_lines(self, count: int = 12) -> list[str]:
+        """The last non-empty lines of its error stream, or of its output when that is empty."""
+        lines = [line for line in (self.err.strip() or self.out.strip()).splitlines() if line.strip()]
+        return lines[-count:]
+
+
+def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Finished:
+    """Runs a child in its own process group and waits; an interrupt here ends the whole group."""
+    child = subprocess.Popen(
+        list(argv),
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        out, err = child.communicate()
+    except BaseException:
+        end_tree(child.pid, grace=2.0)
+        child.communicate()
+        raise
+    return Finished(child.returncode, out, err)
+
+
+def end_tree(pid: int, *, grace: float = 10.0) -> None:
+    """Asks process `pid` to end (SIGTERM); after `grace` seconds kills it and everything it started."""
+    try:
+        root = psutil.Process(pid)
+        family = root.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root.terminate()
+    deadline = time.monotonic() + grace
+    gone = False
+    while not gone and time.monotonic() < deadline:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = _merged(family, root.children(recursive=True))
+        gone = _ended(root)
+        time.sleep(0.05)
+    _kill([*family, root])
+
+
+def _merged(old: list[psutil.Process], new: list[psutil.Process]) -> list[psutil.Process]:
+    known = {process.pid for process in old}
+    return old + [process for process in new if process.pid not in known]
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Whether the process is gone; a child of ours that ended is reaped on the way."""
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(process.pid, os.WNOHANG)
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
+    psutil.wait_procs(list(processes), timeout=3.0)
+
+
+def is_ours(pid: int, mark: str) -> bool:
+    """Whether `pid` is alive and its command line contains `mark` (process ids are used again)."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and any(mark in word for word in process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, raised like Ctrl-C so that every `finally` runs."""
+
+
+def stop_like_ctrl_c() -> None:
+    """Makes SIGTERM and SIGHUP unwind the stack like Ctrl-C does."""
+
+    def unwind(number: int, _frame: object) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, unwind)
+
+
+def wait_until(done: Callable[[], bool], *, seconds: float, step: float = 0.05) -> bool:
+    """Polls `done` until it is true or the time is over; says which."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if done():
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(step)

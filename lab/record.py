@@ -1,0 +1,192 @@
+"""Writes what a run leaves in `.lab/runs/<run>/`: record.json, every state's log, data, artefacts, recipes.
+
+record.json            the summary that DESIGN.md §6 fixes
+flow.json              both state machines as deployed, for the picture
+logs/NN-<State>.txt    what the state's job said; for a state without a job, its events
+curated/ train/ evaluate/ gate/ export/   the data bucket's prefixes of this run
+release/               the release's manifest and artefacts
+recipes/*.json         the Greengrass recipes as deployed
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import cost, history, ledger, registry
+from lab.flow import Outcome, definition
+from lab.history import State
+from lab.home import read_json, write_atomically
+from lab.ledger import Entry
+from lab.stack import Stack
+
+if TYPE_CHECKING:
+    from lab.dataset import Written
+
+REFUSED = "REFUSED"
+FAILED = "FAILED"
+SUCCEEDED = "SUCCEEDED"
+
+
+def collect(stack: Stack, flow: Outcome, release: Outcome | None, folder: Path, data: Written) -> dict[str, Any]:
+    """Copies a run's files from the engine into `folder` and returns its record, engine timings still empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    root = stack.engine.root
+    states = [*flow.states, *(release.states if release else [])]
+    rows = _states(states, ledger.read(root), root, folder)
+    _download(stack, f"curated/{flow.run}/", folder / "curated")
+    _download(stack, f"runs/{flow.run}/", folder)
+    manifest = _optional(folder / "export" / "export.json")
+    if manifest.get("version"):
+        _download(stack, f"releases/{manifest['version']}/", folder / "release")
+    _copy_edge(stack, root, folder)
+    _write_definitions(stack, folder)
+    record: dict[str, Any] = {
+        "run": flow.run,
+        "status": _status(flow, release),
+        "dataset": data.name,
+        "modality": str(data.manifest["modality"]),
+        "seconds": 0.0,
+        "states": rows,
+        "metrics": _metrics(folder),
+        "gate": _gate(folder),
+        "artifacts": manifest.get("artifacts", []),
+        **_decided(stack, flow, release),
+        "engine": {"overhead_seconds": 0.0, "phases": {}},
+        "cost": cost.estimate(states, _template(root)),
+        "task": str(data.manifest["task"]),
+        "version": manifest.get("version"),
+    }
+    return record
+
+
+def write(record: Mapping[str, Any], folder: Path) -> Path:
+    """Writes record.json into `folder`, whole or not at all; returns its path."""
+    path = folder / "record.json"
+    write_atomically(path, json.dumps(record, indent=1, default=str) + "\n")
+    return path
+
+
+def _status(flow: Outcome, release: Outcome | None) -> str:
+    if flow.refused:
+        return REFUSED
+    ended = [flow, *([release] if release else [])]
+    return SUCCEEDED if all(outcome.status == "SUCCEEDED" for outcome in ended) else FAILED
+
+
+def _states(states: Sequence[State], entries: Sequence[Entry], root: Path, folder: Path) -> list[dict[str, Any]]:
+    logs = folder / "logs"
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    return [_row(number, state, entries, root, logs) for number, state in enumerate(states, 1)]
+
+
+def _row(number: int, state: State, entries: Sequence[Entry], root: Path, logs: Path) -> dict[str, Any]:
+    log = logs / f"{number:02d}-{state.name}.txt"
+    source = log_of(state, entries, root)
+    events = "\n".join(history.text_of(state)) + "\n"
+    if source is not None:
+        shutil.copyfile(source, log)
+    else:
+        log.write_text(events, encoding="utf-8")
+    row = {
+        "name": state.name,
+        "flow": state.flow,
+        "resource": state.resource,
+        "status": state.status,
+        "seconds": round(state.seconds, 3),
+        "log": f"logs/{log.name}",
+        "start": round(state.start, 3),
+    }
+    notes = {"visits": state.visits if state.visits > 1 else None, "caught": state.caught, "error": state.error}
+    return row | {key: value for key, value in notes.items() if value is not None} | _cause(state)
+
+
+def _cause(state: State) -> dict[str, str]:
+    return {"cause": state.cause[:2000]} if state.error and state.cause else {}
+
+
+def log_of(state: State, entries: Sequence[Entry], root: Path) -> Path | None:
+    """The log file of the job, function or process that a state started, None for a state that starts none."""
+    entry = ledger.of_state(state, entries)
+    if entry is not None and entry.log and (root / entry.log).is_file():
+        return root / entry.log
+    for name in ledger.names_of(state):
+        found = sorted((root / "jobs").glob(f"*/{name}/log.txt"))
+        if found:
+            return found[0]
+    return None
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    metrics = _optional(folder / "evaluate" / "report.json").get("metrics") or {}
+    return {"test": {}, "baseline": {}, **metrics}
+
+
+def _gate(folder: Path) -> dict[str, Any] | None:
+    """Both gates as one: passed when every gate that was asked passed; None before the first."""
+    found = [_optional(folder / "gate" / name) for name in ("decision.json", "release.json")]
+    found = [decision for decision in found if decision]
+    if not found:
+        return None
+    reasons = [str(reason) for decision in found for reason in decision.get("reasons", [])]
+    return {"passed": all(decision.get("passed") for decision in found), "reasons": reasons}
+
+
+def _decided(stack: Stack, flow: Outcome, release: Outcome | None) -> dict[str, Any]:
+    """Package and approval; endpoint and edge once the release flow ran."""
+    mine = [row for row in registry.packages(stack) if row.run == flow.run]
+    decided: dict[str, Any] = {
+        "model_package": mine[0].arn if mine else None,
+        "approval": mine[0].approval if mine else None,
+        "endpoint": None,
+        "edge": None,
+    }
+    if release is not None:
+        decided |= {"endpoint": registry.endpoint(stack), "edge": registry.edge(stack)}
+    return decided
+
+
+def _download(stack: Stack, prefix: str, folder: Path) -> None:
+    """Mirrors the data bucket's objects under `prefix` into `folder`."""
+    s3, bucket = stack.client("s3"), stack["DataBucket"]
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for row in page.get("Contents", []):
+            path = folder / str(row["Key"]).removeprefix(prefix)
+            if not path.resolve().is_relative_to(folder.resolve()) or str(row["Key"]).endswith("/"):
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(s3.get_object(Bucket=bucket, Key=row["Key"])["Body"].read())
+
+
+def _copy_edge(stack: Stack, root: Path, folder: Path) -> None:
+    """The devices' component logs and the recipes that they run."""
+    for log in sorted(root.glob("devices/*/logs/*.log")):
+        target = folder / "logs" / "devices" / log.parent.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, target / log.name)
+    recipes = sorted(root.glob("devices/*/recipes/*.json"))
+    for recipe in recipes:
+        (folder / "recipes").mkdir(exist_ok=True)
+        shutil.copyfile(recipe, folder / "recipes" / recipe.name)
+
+
+def _write_definitions(stack: Stack, folder: Path) -> None:
+    both = {"flow": definition(stack, stack["FlowArn"]), "release": definition(stack, stack["ReleaseFlowArn"])}
+    write_atomically(folder / "flow.json", json.dumps(both, indent=1))
+
+
+def _template(root: Path) -> dict[str, Any]:
+    lab = _optional(root / "assembly" / "lab.json")
+    return _optional(root / "assembly" / str(lab.get("template", "-")))
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """A JSON object, empty when the run did not get as far as writing it."""
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    return found if isinstance(found, dict) else {}

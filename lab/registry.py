@@ -1,0 +1,118 @@
+"""The registry decision and what follows it: packages, approval, the endpoint, the devices."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.stack import Stack
+
+PENDING = "PendingManualApproval"
+APPROVED = "Approved"
+REJECTED = "Rejected"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model package of the stack's group."""
+
+    arn: str
+    approval: str
+    version: str
+    run: str
+
+
+def packages(stack: Stack) -> list[Package]:
+    """The group's packages, newest first."""
+    client = stack.client("sagemaker")
+    pages = client.get_paginator("list_model_packages").paginate(
+        ModelPackageGroupName=stack["ModelPackageGroup"].rpartition("/")[2]
+    )
+    rows = [row for page in pages for row in page["ModelPackageSummaryList"]]
+    rows.sort(key=lambda row: int(row.get("ModelPackageVersion") or 0), reverse=True)
+    return [package(stack, str(row["ModelPackageArn"])) for row in rows]
+
+
+def package(stack: Stack, arn: str) -> Package:
+    """One package by its ARN."""
+    found = stack.client("sagemaker").describe_model_package(ModelPackageName=arn)
+    known: Mapping[str, str] = found.get("CustomerMetadataProperties") or {}
+    return Package(arn, str(found.get("ModelApprovalStatus")), known.get("version", "?"), known.get("run", "?"))
+
+
+def choose(stack: Stack, version: str | None, *, approval: str | None = None) -> Package:
+    """The package of `version` (or its ARN), the newest when None; with `approval`, among those alone."""
+    found = [row for row in packages(stack) if approval is None or row.approval == approval]
+    if version is not None:
+        found = [row for row in found if version in (row.version, row.arn)]
+    if found:
+        return found[0]
+    what = f"version {version}" if version else "model package"
+    state = f" that is {approval}" if approval else ""
+    raise LabError(f"the registry has no {what}{state}", "make one: lab run; see what there is: lab status")
+
+
+def decide(stack: Stack, package: Package, approval: str) -> None:
+    """Sets a package's approval; approval reaches EventBridge, which starts the release flow."""
+    stack.client("sagemaker").update_model_package(ModelPackageArn=package.arn, ModelApprovalStatus=approval)
+
+
+def invoke(stack: Stack, body: bytes, content_type: str) -> dict[str, Any]:
+    """One request to the endpoint; its JSON answer."""
+    from botocore.exceptions import ClientError
+
+    name = stack["EndpointName"]
+    try:
+        answer = stack.client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=name, Body=body, ContentType=content_type, Accept="application/json"
+        )
+    except ClientError as error:
+        raise LabError(f"the endpoint {name} answered: {error.response['Error']['Message']}", "lab status") from None
+    whole: dict[str, Any] = json.loads(answer["Body"].read())
+    return whole
+
+
+def content_type_of(path: Path) -> str:
+    """The content type to send a file with, from its name."""
+    if path.suffix == ".npy":
+        return "application/x-npy"
+    guessed = mimetypes.guess_type(path.name)[0]
+    if guessed is None:
+        raise LabError(f"cannot tell what {path.name} is", "the endpoint takes .png, .jpg, .npy and .json")
+    return guessed
+
+
+def endpoint(stack: Stack) -> dict[str, Any] | None:
+    """Name and status of the endpoint, None when there is none."""
+    from botocore.exceptions import ClientError
+
+    try:
+        found = stack.client("sagemaker").describe_endpoint(EndpointName=stack["EndpointName"])
+    except ClientError:
+        return None
+    return {"name": str(found["EndpointName"]), "status": str(found["EndpointStatus"])}
+
+
+def edge(stack: Stack) -> dict[str, Any]:
+    """The fleet group's newest deployment and every core device with the model version it has."""
+    client = stack.client("greengrassv2")
+    target = stack.thing_group_arn("FleetGroup")
+    deployments = client.list_deployments(targetArn=target, historyFilter="LATEST_ONLY").get("deployments", [])
+    devices = client.list_core_devices(thingGroupArn=target).get("coreDevices", [])
+    return {
+        "deployment": str(deployments[0]["deploymentId"]) if deployments else None,
+        "devices": [_device(client, stack, row) for row in devices],
+    }
+
+
+def _device(client: Any, stack: Stack, row: Mapping[str, Any]) -> dict[str, Any]:
+    thing = str(row["coreDeviceThingName"])
+    installed = client.list_installed_components(coreDeviceThingName=thing).get("installedComponents", [])
+    model = stack["ModelComponent"].rpartition(":")[2]
+    versions = [str(part["componentVersion"]) for part in installed if part["componentName"] == model]
+    return {"thing": thing, "status": str(row["status"]), "model_version": versions[0] if versions else None}

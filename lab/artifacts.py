@@ -1,0 +1,86 @@
+"""A component's artefacts on the device: downloaded with the device's role, their digests checked, ZIPs unpacked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import ClientError
+
+from lab import identity
+from lab.engine import Engine
+from lab.lifecycle import Host
+from lab.recipe import Artifact, Recipe
+
+
+class ArtifactError(Exception):
+    """An artefact is missing, changed since its component version was made, or no archive."""
+
+
+def fetch(engine: Engine, role_arn: str | None, artifact: Artifact, host: Host, recipe: Recipe) -> None:
+    """Puts one artefact in the device's folder, unless it lies there, and unpacks it if the recipe says so."""
+    path = host.artifacts(recipe) / artifact.filename
+    if not path.is_file():
+        data = _download(engine, role_arn, artifact, host.thing)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_bytes(data)
+        temporary.chmod(0o555 if artifact.executable else 0o444)
+        temporary.replace(path)
+    folder = host.unarchived(recipe) / artifact.stem
+    if artifact.unarchive and not folder.is_dir():
+        _unpack(path, folder)
+
+
+def _download(engine: Engine, role_arn: str | None, artifact: Artifact, thing: str) -> bytes:
+    bucket, _, key = artifact.uri.removeprefix("s3://").partition("/")
+    try:
+        data: bytes = _s3(engine, role_arn, thing).get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        raise ArtifactError(f"{artifact.uri} cannot be read: {error}") from error
+    found = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    if found != artifact.digest:
+        raise ArtifactError(
+            f"{artifact.uri} is not what it was when its component version was created: "
+            f"SHA-256 {found}, not {artifact.digest}; create a new version"
+        )
+    return data
+
+
+def _s3(engine: Engine, role_arn: str | None, thing: str) -> object:
+    if role_arn is None:
+        return engine.client("s3")
+    session = identity.assume(engine, role_arn, thing)
+    return boto3.client(
+        "s3",
+        endpoint_url=engine.endpoint,
+        region_name=engine.region,
+        aws_access_key_id=session.access_key,
+        aws_secret_access_key=session.secret_key,
+        aws_session_token=session.token,
+    )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks into a folder beside it first, so that a half-unpacked archive is never taken for a whole one."""
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for item in opened.infolist():
+                target = (temporary / item.filename).resolve()
+                if not target.is_relative_to(temporary.resolve()):
+                    raise ArtifactError(f"{archive.name}: {item.filename!r} leads out of the archive")
+                opened.extract(item, temporary)
+    except zipfile.BadZipFile as error:
+        raise ArtifactError(f"{archive.name} is no ZIP archive: {error}") from error
+    for where, _, files in os.walk(temporary):
+        for name in files:
+            (Path(where) / name).chmod(0o444)
+    temporary.replace(folder)

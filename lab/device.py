@@ -1,0 +1,279 @@
+"""The desk core: one Greengrass core device, `<prefix>-desk-1`, that carries out deployments as nucleus lite does.
+
+Covers: deployments to the thing groups `<prefix>-core`, `-canary`, `-fleet` (it is a member of each that exists) and to
+    the thing itself; artefacts from S3 with their digests checked; ZIP unarchiving; recipe variables; install, startup,
+    run; IPC; dependencies; three restarts, then BROKEN; a failed deployment leaves what runs as it is (no rollback).
+Does not cover: certificates and MQTT (what it publishes goes straight to the rules engine), shutdown/recover/bootstrap
+    phases, other cores. It is canary and fleet in one, so where two groups pin one component at two versions the newest
+    deployment wins; a real core, which is in one of them, would refuse the conflict. The nucleus component of a
+    deployment is known by name, shown as installed, and emulated.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from moto.iot.models import iot_backends
+
+from lab import child, iot
+from lab.artifacts import ArtifactError, fetch
+from lab.fleet import EMULATED, ControlPlane, Core, Deployment, Execution
+from lab.ipc import SOCKET_PATH_LIMIT, Server
+from lab.lifecycle import Component, ComponentFailed, Host
+from lab.recipe import RecipeError, satisfies
+
+ROLES = ("core", "canary", "fleet")
+KEPT = 2  # versions of a component on disk: the current one and the one before
+
+
+class DeploymentFailed(Exception):
+    """The device cannot carry the deployment out; the message says which component and why."""
+
+
+def attend(plane: ControlPlane) -> None:
+    """Makes the desk core carry out what `plane` deploys."""
+    devices: dict[str, Device] = {}
+
+    def deployed(deployment: Deployment) -> None:
+        thing = enlist(plane, deployment)
+        if thing is None:
+            return
+        if thing not in devices:
+            devices[thing] = Device(plane, thing)
+        devices[thing].accept(deployment)
+
+    plane.listeners.append(deployed)
+
+
+def enlist(plane: ControlPlane, deployment: Deployment) -> str | None:
+    """The desk core that a deployment concerns, created and put into its groups; None when it is for other devices."""
+    client = plane.engine.client("iot")
+    if not deployment.to_group:
+        return deployment.target_name if deployment.target_name in plane.cores else None
+    prefix, _, role = deployment.target_name.rpartition("-")
+    if role not in ROLES or not prefix:
+        return next((name for name in plane.cores if name in plane.members(deployment.target_name)), None)
+    thing = f"{prefix}-desk-1"
+    backend = iot_backends[plane.engine.account][plane.engine.region]
+    if thing not in {one.thing_name for one in backend.things.values()}:
+        client.create_thing(thingName=thing)
+    for group in {one.thing_group_name for one in backend.thing_groups.values()} & {f"{prefix}-{one}" for one in ROLES}:
+        client.add_thing_to_thing_group(thingGroupName=group, thingName=thing)
+    return thing
+
+
+class Device:
+    """One core device: a queue of deployments, a thread that carries them out, the components it runs."""
+
+    def __init__(self, plane: ControlPlane, thing: str) -> None:
+        self.plane = plane
+        self.engine = plane.engine
+        self.thing = thing
+        self.root = plane.engine.root / "devices" / thing
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.core = plane.cores.setdefault(thing, Core(thing))
+        self.components: dict[str, Component] = {}
+        self.nucleus: dict[str, str] = {}
+        self.server = Server(_socket_path(self.root), thing, lambda topic, data: iot.publish(self.engine, topic, data))
+        self.server.start()
+        self._queue: queue.Queue[Execution] = queue.Queue()
+        threading.Thread(target=self._work, name=f"device-{thing}", daemon=True).start()
+
+    def accept(self, deployment: Deployment) -> None:
+        """Queues a deployment, as an IoT job execution is queued."""
+        execution = self.core.executions[deployment.id] = Execution(deployment)
+        self.plane.report(self.thing, execution, "QUEUED")
+        self._queue.put(execution)
+
+    def _work(self) -> None:
+        while True:
+            execution = self._queue.get()
+            if execution.deployment.status == "ACTIVE":
+                self._carry_out(execution)
+            else:
+                execution.status = "CANCELED"
+
+    def _carry_out(self, execution: Execution) -> None:
+        started, status, reason = time.time(), "SUCCEEDED", "SUCCESSFUL"
+        self.plane.report(self.thing, execution, "IN_PROGRESS")
+        try:
+            self._apply(self._wanted())
+        except (DeploymentFailed, ComponentFailed, ArtifactError, RecipeError) as error:
+            status, reason = "FAILED", f"FAILED_ROLLBACK_NOT_REQUESTED: {error}"
+        except Exception as error:  # the device must report whatever happens: nobody else would say it
+            status, reason = "FAILED", f"FAILED_ROLLBACK_NOT_REQUESTED: {type(error).__name__}: {error}"
+        self._report_installed()
+        entry = child.Child("device", "greengrassv2", execution.deployment.id, (), self.root, {}, "edge", ())
+        log = self.root / "deployments.jsonl"
+        line = {"deployment": execution.deployment.id, "target": execution.deployment.target, "status": status}
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({**line, "reason": reason, "components": self._versions()}) + "\n")
+        child.note(self.engine, entry, started, time.time(), 0 if status == "SUCCEEDED" else 1, log)
+        self.plane.report(self.thing, execution, status, reason)
+
+    # What the device should run
+
+    def _wanted(self) -> dict[str, Component]:
+        """Components by name in the order of their dependencies, from every deployment to the device's targets."""
+        roots: dict[str, dict[str, Any]] = {}
+        for deployment in self._deployments():
+            roots.update(deployment.components)
+        self.nucleus = {name: roots.pop(name)["componentVersion"] for name in EMULATED if name in roots}
+        found: dict[str, Component] = {}
+        for name in sorted(roots):
+            self._add(name, roots[name]["componentVersion"], roots, found, ())
+        return found
+
+    def _deployments(self) -> list[Deployment]:
+        """The current deployment of each target that the device belongs to, oldest first."""
+        current = [one for one in self.plane.deployments.values() if one.latest and one.status != "CANCELED"]
+        mine = [
+            one
+            for one in current
+            if (one.to_group and self.thing in self.plane.members(one.target_name))
+            or (not one.to_group and one.target_name == self.thing)
+        ]
+        return sorted(mine, key=lambda one: one.created)
+
+    def _add(
+        self, name: str, version: str, roots: dict[str, Any], found: dict[str, Component], above: tuple[str, ...]
+    ) -> None:
+        if name in found:
+            return
+        if name in above:
+            raise DeploymentFailed(f"{' -> '.join((*above, name))} depend on each other in a circle")
+        registered = self.plane.component(name, version)
+        for other, wanted in registered.recipe.dependencies.items():
+            requirement = wanted["VersionRequirement"]
+            if other in EMULATED:
+                continue
+            if other in roots:
+                version_of_other = roots[other]["componentVersion"]
+                if not satisfies(version_of_other, requirement):
+                    raise DeploymentFailed(f"{name} {version} wants {other} {requirement}, not {version_of_other}")
+            elif (resolved := self.plane.resolve(other, requirement)) is None:
+                raise DeploymentFailed(
+                    f"{name} {version} wants {other} {requirement}, and no such version is deployable"
+                )
+            else:
+                version_of_other = resolved.version
+            self._add(other, version_of_other, roots, found, (*above, name))
+        configuration = _configured(registered.recipe.configuration, roots.get(name, {}).get("configurationUpdate"))
+        found[name] = Component(registered.recipe, configuration, self._host(), name in roots)
+
+    def _host(self) -> Host:
+        version = next(iter(self.nucleus.values()), "")
+        return Host(
+            self.engine, self.thing, self.root, self.server, self._role(), version, lambda: self._report_installed()
+        )
+
+    def _role(self) -> str | None:
+        """The role behind the role alias: what a real core gets credentials for. None when the stack has no alias."""
+        aliases = iot_backends[self.engine.account][self.engine.region].role_aliases
+        prefix = self.thing.removesuffix("-desk-1")
+        mine = sorted(name for name in aliases if name.startswith(prefix)) or sorted(aliases)
+        return str(aliases[mine[0]].role_arn) if mine else None
+
+    # Getting there
+
+    def _apply(self, wanted: dict[str, Component]) -> None:
+        for component in wanted.values():
+            for artifact in component.recipe.artifacts:
+                fetch(self.engine, self._role(), artifact, component.host, component.recipe)
+        for name in [name for name in self.components if name not in wanted]:
+            self.components.pop(name).stop()
+        for name, component in wanted.items():
+            running = self.components.get(name)
+            if running is not None and running.recipe.version == component.recipe.version and running.healthy:
+                running.is_root = component.is_root
+                if running.registration.configuration != component.registration.configuration:
+                    self._reconfigure(running, component)
+                continue
+            if running is not None:
+                running.stop()
+            self.components[name] = component
+            component.bring_up()
+            self._collect(component)
+
+    def _reconfigure(self, running: Component, wanted: Component) -> None:
+        """A change of configuration alone reaches the component as an event; it is not restarted."""
+        mine, new = running.registration.configuration, wanted.registration.configuration
+        for key in [key for key in mine if key not in new]:
+            del mine[key]
+        for key in [key for key, value in new.items() if mine.get(key) != value]:
+            mine.pop(key, None)
+            self.server.configure(running.registration, [key], new[key])
+
+    def _collect(self, component: Component) -> None:
+        """Deletes all but the newest versions of a component that came up."""
+        for kind in ("artifacts", "artifacts-unarchived"):
+            folder = self.root / kind / component.recipe.name
+            every = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
+            others = [path for path in every if path.name != component.recipe.version]
+            for path in others[: max(0, len(others) - (KEPT - 1))]:
+                shutil.rmtree(path, ignore_errors=True)
+
+    # Saying so
+
+    def _versions(self) -> dict[str, str]:
+        return {name: component.recipe.version for name, component in self.components.items()}
+
+    def _report_installed(self) -> None:
+        """Tells the cloud what is installed and how the device is."""
+        moment = datetime.now(UTC)
+        installed = {
+            name: _installed(name, version, "RUNNING", "emulated by the desk core", True, moment)
+            for name, version in self.nucleus.items()
+        }
+        for name, one in list(self.components.items()):
+            since = datetime.fromtimestamp(one.since, UTC)
+            installed[name] = _installed(name, one.recipe.version, one.state, one.detail, one.is_root, since)
+        broken = any(one.state in ("BROKEN", "ERRORED") for one in self.components.values())
+        with self.plane.lock:
+            self.core.installed = installed
+            self.core.status = "UNHEALTHY" if broken else "HEALTHY"
+            self.core.reported = moment
+            self.core.version = next(iter(self.nucleus.values()), "")
+
+
+def _installed(name: str, version: str, state: str, detail: str, root: bool, since: datetime) -> dict[str, Any]:
+    return {
+        "componentName": name,
+        "componentVersion": version,
+        "lifecycleState": state,
+        "lifecycleStateDetails": detail[:1000],
+        "isRoot": root,
+        "lastStatusChangeTimestamp": since,
+        "lastReportedTimestamp": datetime.now(UTC),
+    }
+
+
+def _configured(default: Any, update: dict[str, Any] | None) -> dict[str, Any]:
+    """A component's configuration: the recipe's default, less what the deployment resets, plus what it merges."""
+    configuration: dict[str, Any] = json.loads(json.dumps(default))
+    merge = (update or {}).get("merge")
+    return _merged(configuration, json.loads(merge)) if merge else configuration
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    whole = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = _merged(whole[key], value) if both else value
+    return whole
+
+
+def _socket_path(root: Path) -> Path:
+    """Where the IPC socket lies: in the device's folder, or in a short temporary one where that path is too long."""
+    path = root / "ipc.socket"
+    if len(str(path).encode()) + 8 <= SOCKET_PATH_LIMIT:
+        return path
+    return Path(tempfile.mkdtemp(prefix="lab-ipc-", dir="/tmp")) / "ipc.socket"

@@ -1,0 +1,377 @@
+"""What AWS IoT Greengrass keeps in the cloud: component versions, deployments, core devices.
+
+The state behind `lab.greengrassv2`, which speaks HTTP, and `lab.device`, which carries deployments out. A deployment is
+an AWS IoT job too, as in AWS: `iot describe-job` counts the devices it succeeded and failed on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from platform import machine
+from typing import Any
+
+from botocore.exceptions import ClientError
+from moto.core.exceptions import JsonRESTError
+from moto.iot.models import iot_backends
+
+from lab import recipe as recipes
+from lab.engine import Engine
+
+EMULATED = ("aws.greengrass.Nucleus", "aws.greengrass.NucleusLite")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ServiceError(JsonRESTError):
+    """An error with AWS's code and HTTP status."""
+
+    statuses: Mapping[str, int] = {"ConflictException": 409, "ResourceNotFoundException": 404}
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = self.statuses.get(code, 400)
+
+
+@dataclass
+class Component:
+    """One immutable component version. `state` is DEPLOYABLE, or FAILED with `message` and `errors` by artefact."""
+
+    arn: str
+    recipe: recipes.Recipe
+    document: bytes
+    source: bytes
+    created: datetime
+    tags: dict[str, str]
+    token: str | None = None
+    state: str = "DEPLOYABLE"
+    message: str = "NONE"
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def version(self) -> str:
+        return self.recipe.version
+
+
+@dataclass
+class Deployment:
+    """One revision of what a thing or a thing group should run. `components` is as the caller gave it."""
+
+    id: str
+    target: str
+    name: str
+    components: dict[str, dict[str, Any]]
+    revision: int
+    job: str
+    created: datetime
+    options: dict[str, Any]
+    tags: dict[str, str]
+    token: str | None = None
+    status: str = "ACTIVE"
+    latest: bool = True
+
+    @property
+    def to_group(self) -> bool:
+        return ":thinggroup/" in self.target
+
+    @property
+    def target_name(self) -> str:
+        return self.target.partition("/")[2]
+
+
+@dataclass
+class Execution:
+    """A deployment on one device: what ListEffectiveDeployments shows."""
+
+    deployment: Deployment
+    status: str = "QUEUED"
+    reason: str = ""
+    stack: list[str] = field(default_factory=list)
+    modified: datetime = field(default_factory=now)
+
+
+@dataclass
+class Core:
+    """A core device as it last reported. `installed` is keyed by component name."""
+
+    thing: str
+    status: str = "HEALTHY"
+    version: str = ""
+    architecture: str = field(default_factory=lambda: {"x86_64": "amd64", "arm64": "aarch64"}.get(machine(), machine()))
+    reported: datetime = field(default_factory=now)
+    installed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    executions: dict[str, Execution] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class ControlPlane:
+    """All Greengrass state of the engine's one account and region. Calls may come from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.lock = threading.RLock()
+        self.components: dict[str, dict[str, Component]] = {}
+        self.deployments: dict[str, Deployment] = {}
+        self.cores: dict[str, Core] = {}
+        self.listeners: list[Callable[[Deployment], None]] = []
+
+    def arn(self, kind: str, rest: str) -> str:
+        return f"arn:aws:greengrass:{self.engine.region}:{self.engine.account}:{kind}:{rest}"
+
+    # Components
+
+    def create_component(self, document: bytes, tags: Mapping[str, str], token: str | None = None) -> Component:
+        """Registers a version and computes its artefacts' digests. Versions are immutable: ConflictException."""
+        try:
+            parsed = recipes.parse(document)
+        except recipes.RecipeError as error:
+            raise ServiceError("ValidationException", f"Invalid recipe: {error}") from error
+        if parsed.name.startswith("aws.greengrass."):
+            raise ServiceError("ValidationException", f"{parsed.name}: names under aws.greengrass are AWS's own")
+        with self.lock:
+            there = self.components.get(parsed.name, {}).get(parsed.version)
+        if there is not None:
+            if token and there.token == token and there.source == document:
+                return there
+            raise ServiceError(
+                "ConflictException",
+                f"Component [{parsed.name} : {parsed.version}] for account [{self.engine.account}] "
+                f"already exists with state: [{there.state}]",
+            )
+        digested, errors = self._digest(document)
+        component = Component(
+            self.arn("components", f"{parsed.name}:versions:{parsed.version}"),
+            recipes.parse(digested),
+            digested,
+            document,
+            now(),
+            dict(tags),
+            token,
+        )
+        if errors:
+            component.state, component.errors = "FAILED", errors
+            component.message = "INVALID_ARGUMENT: an artifact cannot be accessed: " + "; ".join(errors.values())
+        with self.lock:
+            self.components.setdefault(parsed.name, {})[parsed.version] = component
+        return component
+
+    def _digest(self, document: bytes) -> tuple[bytes, dict[str, str]]:
+        """The recipe with Digest and Algorithm at each artefact, and what could not be read, by uri."""
+        raw = json.loads(document)
+        errors: dict[str, str] = {}
+        for manifest in raw["Manifests"]:
+            for artifact in manifest.get("Artifacts") or []:
+                bucket, _, key = artifact["Uri"].removeprefix("s3://").partition("/")
+                try:
+                    body = self.engine.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+                except ClientError as error:
+                    errors[artifact["Uri"]] = f"{artifact['Uri']}: {error.response['Error']['Code']}"
+                    continue
+                artifact["Digest"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
+                artifact["Algorithm"] = "SHA-256"
+        return json.dumps(raw).encode(), errors
+
+    def component(self, name: str, version: str) -> Component:
+        with self.lock:
+            found = self.components.get(name, {}).get(version)
+        if found is None:
+            raise ServiceError("ResourceNotFoundException", f"Component [{name} : {version}] does not exist")
+        return found
+
+    def by_arn(self, arn: str) -> Component:
+        found = re.fullmatch(r"arn:aws[\w-]*:greengrass:[^:]*:[^:]*:components:([^:]+):versions:(.+)", arn)
+        if found is None:
+            raise ServiceError("ValidationException", f"{arn} is not the ARN of a component version")
+        return self.component(found[1], found[2])
+
+    def versions(self, name: str) -> list[Component]:
+        """A component's versions, newest first; empty when there is none."""
+        with self.lock:
+            every = list(self.components.get(name, {}).values())
+        return sorted(every, key=lambda component: recipes.order(component.version), reverse=True)
+
+    def resolve(self, name: str, wanted: str) -> Component | None:
+        """The highest deployable version of `name` that meets the requirement."""
+        for component in self.versions(name):
+            if component.state == "DEPLOYABLE" and recipes.satisfies(component.version, wanted):
+                return component
+        return None
+
+    def delete_component(self, arn: str) -> None:
+        component = self.by_arn(arn)
+        with self.lock:
+            self.components[component.name].pop(component.version)
+            if not self.components[component.name]:
+                del self.components[component.name]
+
+    # Deployments
+
+    def create_deployment(self, request: Mapping[str, Any]) -> Deployment:
+        """A new revision for the target; the one before becomes INACTIVE. Devices in the target start at once."""
+        target, components = str(request.get("targetArn", "")), dict(request.get("components") or {})
+        with self.lock:
+            token = request.get("clientToken")
+            for known in self.deployments.values():
+                if token and known.token == token:
+                    return known
+            self._validate(target, components, request)
+            before = [one for one in self.deployments.values() if one.target == target]
+            job = f"greengrass-{uuid.uuid4()}"
+            deployment = Deployment(
+                id=str(uuid.uuid4()),
+                target=target,
+                name=request.get("deploymentName") or "",
+                components=components,
+                revision=len(before) + 1,
+                job=job,
+                created=now(),
+                options={
+                    key: request[key]
+                    for key in ("deploymentPolicies", "iotJobConfiguration", "parentTargetArn")
+                    if request.get(key)
+                },
+                tags=dict(request.get("tags") or {}),
+                token=token,
+            )
+            for old in before:
+                if old.latest:
+                    old.latest = False
+                    old.status = "INACTIVE" if old.status == "ACTIVE" else old.status
+                    self._job(old).status = "CANCELED"
+            self.deployments[deployment.id] = deployment
+        self._open_job(deployment)
+        for listener in self.listeners:
+            listener(deployment)
+        return deployment
+
+    def _validate(self, target: str, components: Mapping[str, Mapping[str, Any]], request: Mapping[str, Any]) -> None:
+        if not re.fullmatch(r"arn:aws[\w-]*:iot:[^:]*:[^:]*:(thing|thinggroup)/.+", target):
+            raise ServiceError("ValidationException", f"targetArn {target!r} is neither a thing nor a thing group")
+        if request.get("parentTargetArn"):
+            raise ServiceError("ValidationException", "parentTargetArn (subdeployments) is not covered on the desk")
+        backend = iot_backends[self.engine.account][self.engine.region]
+        if ":thinggroup/" in target:
+            backend.describe_thing_group(target.partition("/")[2])
+        for name, wanted in components.items():
+            version = wanted.get("componentVersion")
+            if not version:
+                raise ServiceError("ValidationException", f"{name} has no componentVersion")
+            if wanted.get("runWith"):
+                raise ServiceError("ValidationException", f"{name}: runWith is not covered on the desk")
+            merge = (wanted.get("configurationUpdate") or {}).get("merge")
+            if merge and not isinstance(_json(merge, name), dict):
+                raise ServiceError("ValidationException", f"{name}: configurationUpdate.merge is not a JSON object")
+            if name in EMULATED:
+                continue
+            if name.startswith("aws.greengrass."):
+                raise ServiceError(
+                    "ValidationException",
+                    f"{name}: the desk core does not cover this public component; it knows {', '.join(EMULATED)}",
+                )
+            if (component := self.component(name, version)).state != "DEPLOYABLE":
+                raise ServiceError("ValidationException", f"{name} {version} is {component.state}: {component.message}")
+
+    def deployment(self, identity: str) -> Deployment:
+        with self.lock:
+            found = self.deployments.get(identity)
+        if found is None:
+            raise ServiceError("ResourceNotFoundException", f"Deployment {identity} does not exist")
+        return found
+
+    def cancel(self, identity: str) -> Deployment:
+        deployment = self.deployment(identity)
+        if deployment.status != "ACTIVE":
+            raise ServiceError("ConflictException", f"Deployment {identity} is {deployment.status}")
+        deployment.status = self._job(deployment).status = "CANCELED"
+        return deployment
+
+    def delete_deployment(self, identity: str) -> None:
+        if self.deployment(identity).status == "ACTIVE":
+            raise ServiceError("ConflictException", f"Deployment {identity} is active; cancel it first")
+        with self.lock:
+            del self.deployments[identity]
+
+    # Devices report
+
+    def core(self, thing: str) -> Core:
+        with self.lock:
+            found = self.cores.get(thing)
+        if found is None:
+            raise ServiceError("ResourceNotFoundException", f"Core device {thing} does not exist")
+        return found
+
+    def members(self, group: str) -> set[str]:
+        """The names of the things in a thing group; empty when there is no such group."""
+        backend = iot_backends[self.engine.account][self.engine.region]
+        groups = [one for one in backend.thing_groups.values() if one.thing_group_name == group]
+        return {arn.rpartition("/")[2] for one in groups for arn in one.things}
+
+    def tags(self, arn: str) -> dict[str, str]:
+        """The tags of a component version, a deployment or a core device, to read or change."""
+        kind, _, rest = arn.split(":", 5)[5].partition(":") if arn.count(":") >= 6 else ("", "", "")
+        if kind == "components":
+            return self.by_arn(arn).tags
+        if kind == "deployments":
+            return self.deployment(rest).tags
+        if kind == "coreDevices":
+            return self.core(rest).tags
+        raise ServiceError("ResourceNotFoundException", f"{arn} is no resource of Greengrass")
+
+    def report(self, thing: str, execution: Execution, status: str, reason: str = "") -> None:
+        """A device says how far it is: IN_PROGRESS, SUCCEEDED or FAILED."""
+        deployment = execution.deployment
+        with self.lock:
+            execution.status, execution.reason, execution.modified = status, reason, now()
+            if status in ("SUCCEEDED", "FAILED"):
+                execution.stack = ["DEPLOYMENT_FAILURE"] if status == "FAILED" else []
+            members = [
+                core.executions[deployment.id].status
+                for core in self.cores.values()
+                if deployment.id in core.executions
+            ]
+            self._count(deployment, members)
+            if deployment.status == "ACTIVE" and all(one in ("SUCCEEDED", "FAILED") for one in members):
+                deployment.status = "FAILED" if "FAILED" in members else "COMPLETED"
+
+    def _open_job(self, deployment: Deployment) -> None:
+        document = {"deploymentId": deployment.id, "components": deployment.components}
+        self.engine.client("iot").create_job(
+            jobId=deployment.job,
+            targets=[deployment.target],
+            document=json.dumps(document),
+            targetSelection="CONTINUOUS",
+            description="Greengrass deployment",
+        )
+        self._job(deployment).status = "IN_PROGRESS"
+        self._count(deployment, [])
+
+    def _job(self, deployment: Deployment) -> Any:
+        return iot_backends[self.engine.account][self.engine.region].describe_job(deployment.job)
+
+    def _count(self, deployment: Deployment, statuses: list[str]) -> None:
+        self._job(deployment).job_process_details.update(
+            numberOfQueuedThings=statuses.count("QUEUED"),
+            numberOfInProgressThings=statuses.count("IN_PROGRESS"),
+            numberOfSucceededThings=statuses.count("SUCCEEDED"),
+            numberOfFailedThings=statuses.count("FAILED"),
+        )
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ServiceError("ValidationException", f"{name}: configurationUpdate.merge is not JSON: {error}") from error

@@ -1,0 +1,103 @@
+"""Import guard: a child imports its bundle, its runtime's packages and the standard library, nothing else.
+
+Python runs this file before the child's own code, because `lab/child.py` puts its folder first on PYTHONPATH.
+
+    LAB_RUNTIME            name of the runtime, for the message
+    LAB_RUNTIME_PACKAGES   JSON list of the top-level names that the runtime's pinned requirements bring
+    LAB_BUNDLE             folders and archives (joined like PATH) whose modules are the child's own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+TYPE_CHECKING = False  # typing itself would cost every child a millisecond
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from importlib.machinery import ModuleSpec
+    from importlib.metadata import Distribution
+    from types import ModuleType
+    from typing import Any
+
+# Written into every environment by the interpreter or by pip, not by a requirement.
+OWN = ("__main__", "sitecustomize", "usercustomize", "_virtualenv")
+STDLIB = os.path.realpath(os.__file__).rpartition(os.sep)[0] + os.sep
+
+
+class Guard:
+    """The only finder on sys.meta_path: asks those that stood there and refuses what the runtime does not bring.
+
+    It takes their place, because importlib.util.find_spec must answer "not installed" for a refused name (libraries
+    probe for optional packages that way), while an import of it must say why.
+    """
+
+    def __init__(self, runtime: str, allowed: Iterable[str], roots: Iterable[str], finders: Sequence[Any]) -> None:
+        self.runtime = runtime
+        self.allowed = frozenset(allowed) | sys.stdlib_module_names | frozenset(OWN)
+        self.roots = tuple(os.path.realpath(root) + os.sep for root in roots if root)
+        self.finders = tuple(finders)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The module's spec when the child may have it; ModuleNotFoundError for an import that is refused."""
+        top = name.partition(".")[0]
+        spec = self._first(name, path, target)
+        if spec is None or top in self.allowed or top.startswith("__editable__") or self._within(spec):
+            return spec
+        if name != top or _is_a_probe():
+            return None
+        extra = f"the {self.runtime!r} extra in pyproject.toml"
+        message = f"the {self.runtime} runtime does not bring {name!r}; add it to {extra} or drop the import"
+        raise ModuleNotFoundError(message, name=name)
+
+    def _first(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+        for finder in self.finders:
+            spec: ModuleSpec | None = finder.find_spec(name, path, target)
+            if spec is not None:
+                return spec
+        return None
+
+    def _within(self, spec: ModuleSpec) -> bool:
+        places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or [])
+        return bool(places) and all(self._admits(os.path.realpath(place) + os.sep) for place in places)
+
+    def _admits(self, place: str) -> bool:
+        if place.startswith(STDLIB):  # _sysconfigdata_… and test are in no list of standard names
+            return place[len(STDLIB) :].partition(os.sep)[0] not in ("site-packages", "dist-packages")
+        return place.startswith(self.roots)
+
+    def find_distributions(self, context: Any) -> Iterable[Distribution]:
+        """What importlib.metadata asks the finders on sys.meta_path for."""
+        for finder in self.finders:
+            find = getattr(finder, "find_distributions", None)
+            if find is not None:
+                yield from find(context)
+
+    def invalidate_caches(self) -> None:
+        for finder in self.finders:
+            invalidate = getattr(finder, "invalidate_caches", None)
+            if invalidate is not None:
+                invalidate()
+
+
+def _is_a_probe() -> bool:
+    """True when importlib.util.find_spec asks, and not an import statement."""
+    # Frames: this one, Guard.find_spec, importlib._bootstrap._find_spec, whoever asked.
+    asker = sys._getframe(3).f_code
+    return asker.co_name == "find_spec"
+
+
+def install() -> None:
+    """Puts the guard in place when this process is a child of the engine."""
+    runtime = os.environ.get("LAB_RUNTIME")
+    if not runtime:
+        return
+    allowed = json.loads(os.environ.get("LAB_RUNTIME_PACKAGES") or "[]")
+    roots = [*os.environ.get("LAB_BUNDLE", "").split(os.pathsep), __file__.rpartition(os.sep)[0]]
+    sys.meta_path[:] = [Guard(runtime, allowed, roots, sys.meta_path)]
+
+
+install()

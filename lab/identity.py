@@ -1,0 +1,81 @@
+"""A role's session for a child: the role must exist and trust the service that assumes it, as AWS asks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from moto.iam.exceptions import NotFoundException
+from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
+
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from lab.engine import Engine
+
+PARTITION = "aws"
+HOUR = 3600
+
+
+class RoleError(LabError):
+    """The role does not exist, or does not trust the service."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Temporary credentials of a role."""
+
+    access_key: str
+    secret_key: str
+    token: str
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_SESSION_TOKEN": self.token,
+        }
+
+
+def require(engine: Engine, role_arn: str, service: str) -> None:
+    """Raises RoleError, in AWS's words, unless `service` (such as `sagemaker`) may assume `role_arn`."""
+    principal = f"{service}.amazonaws.com"
+    try:
+        role = iam_backends[engine.account][PARTITION].get_role_by_arn(role_arn)
+    except NotFoundException:
+        role = None
+    if role is None or not _trusts(role.assume_role_policy_document, principal):
+        raise RoleError(
+            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
+            f"'{principal}' to assume the role."
+        )
+
+
+def _trusts(document: Any, principal: str) -> bool:
+    policy = json.loads(unquote(document)) if isinstance(document, str) else document or {}
+    statements = policy.get("Statement", [])
+    for statement in [statements] if isinstance(statements, dict) else statements:
+        if statement.get("Effect") != "Allow":
+            continue
+        who = statement.get("Principal", {})
+        named = who.get("Service", []) if isinstance(who, dict) else who
+        if who == "*" or principal in ([named] if isinstance(named, str) else named):
+            return True
+    return False
+
+
+def assume(engine: Engine, role_arn: str, session: str, seconds: int = HOUR) -> Session:
+    """A session of the role, from the engine's own STS."""
+    backend = sts_backends[engine.account][PARTITION]
+    assumed = backend.assume_role(
+        region_name=engine.region,
+        role_session_name=session[:64],
+        role_arn=role_arn,
+        policy="",
+        duration=seconds,
+        external_id="",
+    )
+    return Session(assumed.access_key.access_key_id, assumed.access_key.secret_access_key, assumed.session_token)

@@ -1,0 +1,68 @@
+"""Fixtures of the engine's tests: an engine over an in-process moto, with the pins of this repository."""
+
+import json
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.core.base_backend import BackendDict
+from moto.core.model_instances import reset_model_data
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from lab import child
+from lab.engine import Engine
+
+REPO = Path(__file__).parents[2]
+ACCOUNT = "123456789012"
+TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+
+
+def pins() -> dict[str, list[str]]:
+    """The runtimes table of lab.json as synthesis would write it."""
+    lock: dict[str, str] = {}
+    for line in (REPO / "requirements.lock").read_text().splitlines():
+        name, _, version = line.partition("==")
+        lock[name.lower().replace("_", "-")] = version
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return {name: [f"{item}=={lock[item]}" for item in extras[name]] for name in ("lambda", "glue", "job", "serve")}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Engine]:
+    """An engine whose endpoint is moto in this process; no extension is installed, no stack deployed."""
+    BackendDict.reset()
+    reset_model_data()
+    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    root = tmp_path / "engine"
+    (root / "assembly").mkdir(parents=True)
+    images = {
+        name: {"repository": f"lab-{name}", "tag": "t1", "project": f"lab-{name}-image"} for name in ("job", "serve")
+    }
+    (root / "assembly" / "lab.json").write_text(json.dumps({"schema": 1, "runtimes": pins(), "images": images}))
+    try:
+        yield Engine(root, f"http://127.0.0.1:{server.port}", "us-east-1", ACCOUNT, root / "assembly")
+    finally:
+        child.stop_all()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def role(desk: Engine) -> Callable[..., str]:
+    """Makes a role that the named services may assume; gives its ARN."""
+
+    def make(name: str, *services: str) -> str:
+        who = {"Service": [f"{service}.amazonaws.com" for service in services]}
+        policy: dict[str, Any] = {"Version": "2012-10-17", "Statement": [{**TRUST, "Principal": who}]}
+        made = desk.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
+        arn: str = made["Role"]["Arn"]
+        return arn
+
+    return make

@@ -84,6 +84,17 @@ def upload(engine: Engine, bucket: str, data: Written) -> str:
     return key
 
 
+def fetch_sample(engine: Engine, bucket: str, key: str, folder: Path) -> Written:
+    """A data set that is in the bucket already, with one of its files on disk, to ask the endpoint about."""
+    s3 = engine.client("s3")
+    manifest = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    path = str(manifest["files"][0]["path"])
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(s3.get_object(Bucket=bucket, Key=f"{key.rpartition('/')[0]}/{path}")["Body"].read())
+    return Written(folder, manifest)
+
+
 def temporary(home: Home) -> tempfile.TemporaryDirectory[str]:
     """A folder for a data set on its way to the bucket; it goes with its context."""
     home.root.mkdir(parents=True, exist_ok=True)

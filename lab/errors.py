@@ -1,12 +1,12 @@
 """What the lab says when it cannot go on: a message, a hint, an exit code.
 
-    LabError                 exit 1   where and what happened; the hint says what to try
-    ├── SynthError                    `python -m infra.app` ended with an error
-    ├── EngineError                   the embedded AWS did not start, is gone, or is in the way
-    ├── NotCovered                    a resource type, property or API that the engine does not do, by name
-    ├── DataError                     the data set cannot be read or written
-    ├── FlowFailed                    a state of the flow failed; carries the job's last log lines
-    └── GateRefused          exit 3   the model misses the `[gate]` table of lab.toml; carries the reasons
+LabError                 exit 1   where and what happened; the hint says what to try
+├── SynthError                    `python -m infra.app` ended with an error
+├── EngineError                   the embedded AWS did not start, is gone, or is in the way
+├── NotCovered                    a resource type, property or API that the engine does not do, by name
+├── DataError                     the data set cannot be read or written
+├── FlowFailed                    a state of the flow failed; carries the job's last log lines
+└── GateRefused          exit 3   the model misses the `[gate]` table of lab.toml; carries the reasons
 """
 
 from __future__ import annotations

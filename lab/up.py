@@ -24,7 +24,9 @@ def up(home: Home, progress: Progress, *, port: int, size: str | None = None, da
     launch.bypass_proxies()
     there = launch.running(home.up)
     if there is not None:
-        raise EngineError(f"the embedded AWS runs already at {there.endpoint} (process {there.pid})", "end it: lab down")
+        raise EngineError(
+            f"the embedded AWS runs already at {there.endpoint} (process {there.pid})", "end it: lab down"
+        )
     progress.step("synth")
     assembly = synth.synth(home, merged_overrides(overrides(dataset, size)))
     shutil.rmtree(home.up, ignore_errors=True)

@@ -1,0 +1,357 @@
+"""The commands: `lab COMMAND`. Each reads its options, calls one function, prints; heavy imports wait until then."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from lab.errors import LabError
+    from lab.home import Home
+    from lab.launch import Server
+    from lab.progress import Progress
+    from lab.release import Result
+
+INTERRUPTED = 130
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class Call:
+    """The global options of one call, and whether its answer is to be JSON."""
+
+    config: str | None
+    debug: bool
+    as_json: bool = False
+
+    def home(self) -> Home:
+        from lab import home
+
+        return home.find(self.config)
+
+    def server(self) -> Server:
+        """The embedded AWS that `up` started."""
+        from lab import up
+
+        return up.required(self.home())
+
+    def progress(self) -> Progress:
+        from lab.progress import progress
+
+        return progress(to_stderr=self.as_json)
+
+
+def json_option(command: Command) -> Command:
+    """Adds `--json` to a command."""
+
+    def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        context.find_object(Call).as_json = value  # type: ignore[union-attr]
+
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=remember, help="Print one JSON document on stdout."
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", metavar="FILE", help="Another settings file than ./lab.toml.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def lab(context: click.Context, config: str | None, debug: bool) -> None:
+    """The ML prototyping lab: the whole machine-learning loop of the AWS stack, on this machine.
+
+    Start with `lab doctor`, then `lab run --approve`.
+    """
+    context.obj = Call(config, debug or bool(os.environ.get("LAB_DEBUG")))
+
+
+@lab.command()
+@json_option
+@click.pass_obj
+def doctor(call: Call) -> int:
+    """Say what this machine can do and what would fail, with the mend."""
+    from lab import doctor, show
+
+    rows = doctor.examine(call.home())
+    if call.as_json:
+        _print_json([vars(row) for row in rows])
+    else:
+        show.findings(rows)
+    return 1 if any(row.state == doctor.FAIL for row in rows) else 0
+
+
+@lab.command()
+@click.option("--out", default="cdk.out", type=click.Path(path_type=Path), show_default=True, help="Where to write it.")
+@click.option("--dataset", metavar="NAME", help="A built-in data set instead of the one in lab.toml.")
+@click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
+@json_option
+@click.pass_obj
+def synth(call: Call, out: Path, dataset: str | None, size: str | None) -> int:
+    """Write cdk.out: the CloudFormation template with every asset."""
+    from lab import synth
+    from lab.home import merged_overrides, overrides
+
+    assembly = synth.synth(call.home(), merged_overrides(overrides(dataset, size)))
+    synth.publish(assembly, out)
+    said = {"path": str(out), "digest": assembly.digest, "cached": assembly.cached, "seconds": assembly.seconds}
+    how = "unchanged" if assembly.cached else f"{assembly.seconds:.1f} s"
+    _answer(call, said, f"{out} ({how})")
+    return 0
+
+
+@lab.command()
+@click.option("--dataset", metavar="NAME|PATH", help="A built-in data set, or a folder with one subfolder per class.")
+@click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
+@click.option("--approve", is_flag=True, help="Approve the model and release it to endpoint and device.")
+@click.option(
+    "--app",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Take a synthesized assembly as it is.",
+)
+@json_option
+@click.pass_obj
+def run(call: Call, dataset: str | None, size: str | None, approve: bool, app: Path | None) -> int:
+    """Run the whole flow once on the embedded AWS.
+
+    Uses the embedded AWS that `lab up` started, else its own, which ends with it.
+    """
+    from lab import processes
+    from lab.progress import shown
+    from lab.run import Options, run
+
+    processes.stop_like_ctrl_c()
+    with shown(call.progress()) as progress:
+        result = run(call.home(), Options(dataset, size, approve, app), progress)
+    return _end(call, result)
+
+
+@lab.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port on loopback; 0 takes a free one.")
+@click.option("--dataset", metavar="NAME", help="A built-in data set instead of the one in lab.toml.")
+@click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
+@json_option
+@click.pass_obj
+def up(call: Call, port: int | None, dataset: str | None, size: str | None) -> int:
+    """Start the embedded AWS in the background and deploy the stack to it."""
+    from lab import processes, up
+    from lab.progress import shown
+
+    processes.stop_like_ctrl_c()
+    with shown(call.progress()) as progress:
+        chosen = up.PORT if port is None else port
+        server = up.up(call.home(), progress, port=chosen, size=size, dataset=dataset)
+    said = {"endpoint": server.endpoint, "pid": server.pid, "region": server.region, "root": str(server.root)}
+    _answer(call, said, f'running at {server.endpoint}; point a client at it: eval "$(lab env)"; end it: lab down')
+    return 0
+
+
+@lab.command()
+@click.option("--quiet", is_flag=True, help="Say nothing.")
+@json_option
+@click.pass_obj
+def down(call: Call, quiet: bool) -> int:
+    """End the embedded AWS that `up` started."""
+    from lab import up
+
+    server = up.down(call.home())
+    if not quiet:
+        said = f"ended the embedded AWS at {server.endpoint}" if server else "nothing was running"
+        _answer(call, {"ended": server.pid if server else None}, said)
+    return 0
+
+
+@lab.command()
+@json_option
+@click.pass_obj
+def status(call: Call) -> int:
+    """Show the running stack: executions, packages, endpoint, devices."""
+    from lab import show, up
+
+    found = up.status(call.home())
+    if call.as_json:
+        _print_json(found)
+    else:
+        show.status(found)
+    return 0
+
+
+@lab.command()
+@json_option
+@click.pass_obj
+def env(call: Call) -> int:
+    """Print the variables that point an AWS client at the embedded AWS: eval "$(lab env)"."""
+    import shlex
+
+    from lab import up
+
+    found = up.env(call.home())
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in found.items()]
+    if os.environ.get("AWS_PROFILE"):
+        lines.append("unset AWS_PROFILE")
+    _answer(call, found, "\n".join(lines))
+    return 0
+
+
+@lab.command()
+@click.argument("job", required=False)
+@click.option("--lines", type=click.IntRange(1), help="Only the last lines.")
+@json_option
+@click.pass_obj
+def logs(call: Call, job: str | None, lines: int | None) -> int:
+    """Print what JOB said: a job's, function's, state's or component's name. Without JOB, list them."""
+    from lab import launch, logs
+
+    if job is None:
+        rows = logs.every(call.home())
+        said = [{"where": log.where, "name": log.name, "path": str(log.path)} for log in rows]
+        _answer(call, said, "\n".join(f"{log.where:<46} {log.name}" for log in rows) or "no log yet")
+        return 0
+    log = logs.find(call.home(), job)
+    whole = log.path.read_text(encoding="utf-8", errors="replace")
+    text = whole if lines is None else "\n".join(launch.last_lines(log.path, lines))
+    _answer(call, {"where": log.where, "name": log.name, "path": str(log.path), "text": text}, text.rstrip("\n"))
+    return 0
+
+
+@lab.command()
+@click.argument("run", required=False)
+@json_option
+@click.pass_obj
+def report(call: Call, run: str | None) -> int:
+    """Write the HTML report of RUN (the newest without) anew and print its path."""
+    from lab import report
+
+    path = report.render(call.home().run(run))
+    _answer(call, {"report": str(path)}, str(path))
+    return 0
+
+
+@lab.command()
+@click.argument("version", required=False)
+@json_option
+@click.pass_obj
+def approve(call: Call, version: str | None) -> int:
+    """Approve a pending model (the newest without VERSION) and follow its release to endpoint and device."""
+    from lab import release
+    from lab.progress import shown
+
+    with shown(call.progress()) as progress:
+        result = release.approve(call.home(), call.server(), version, progress)
+    return _end(call, result)
+
+
+@lab.command()
+@click.argument("version", required=False)
+@json_option
+@click.pass_obj
+def reject(call: Call, version: str | None) -> int:
+    """Reject a pending model (the newest without VERSION); it is never deployed."""
+    from lab import release
+
+    package = release.reject(call.server(), version)
+    _answer(call, vars(package), f"version {package.version} is {package.approval}")
+    return 0
+
+
+@lab.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--content-type", help="What FILE is, when its name does not tell.")
+@json_option
+@click.pass_obj
+def invoke(call: Call, file: Path, content_type: str | None) -> int:
+    """Send FILE (an image, .npy or .json) to the endpoint and print its answer."""
+    from lab import registry, stack
+
+    deployed = stack.deployed(call.server().engine())
+    answer = registry.invoke(deployed, file.read_bytes(), content_type or registry.content_type_of(file))
+    best = [f"{row['label']}  {row['confidence']:.3f}" for row in answer["predictions"]]
+    _answer(call, answer, "\n".join([*best, f"model version {answer['model_version']}"]))
+    return 0
+
+
+def _end(call: Call, result: Result) -> int:
+    """Prints a finished run and gives its exit code."""
+    from lab import show
+
+    if call.as_json:
+        _print_json(result.record)
+    else:
+        show.summary(result.record, result.folder)
+        if result.note:
+            click.echo(result.note)
+    if result.problem is not None:
+        _tell(call, result.problem, document=False)
+        return result.problem.exit_code
+    return 0
+
+
+def _answer(call: Call, document: Any, text: str) -> None:
+    if call.as_json:
+        _print_json(document)
+    else:
+        click.echo(text)
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=1, default=str))
+
+
+def _tell(call: Call, problem: LabError, *, document: bool = True) -> None:
+    """An error for people on stderr; with --json also as the one document, unless a record was that already."""
+    from lab import show
+
+    show.error(problem)
+    if call.as_json and document:
+        kind = type(problem).__name__
+        _print_json({"error": {"kind": kind, "message": problem.message, "hint": problem.hint}})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0 done, 1 a lab error, 2 usage, 3 the gate refused, 130 interrupted."""
+    from lab.errors import LabError
+
+    call = Call(None, False)
+    try:
+        with lab.make_context("lab", list(sys.argv[1:] if argv is None else argv)) as context:
+            call = context.obj or call
+            return int(lab.invoke(context) or 0)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code
+    except LabError as problem:
+        if call.debug:
+            traceback.print_exc()
+        _tell(call, problem)
+        return problem.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\nlab: interrupted; everything it had started is ended\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - what read us has gone; say nothing at exit
+        return 1
+    except Exception as problem:
+        if call.debug:
+            traceback.print_exc()
+        _tell(call, _unexpected(problem))
+        return 1
+
+
+def _unexpected(problem: Exception) -> LabError:
+    """A LabError for what nothing else foresaw."""
+    from lab.errors import LabError
+
+    if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = problem.filename or "the disk"
+        return LabError(f"no space left: {where}", "free some space, or set LAB_HOME to a folder on another disk")
+    return LabError(f"{type(problem).__name__}: {problem}", "lab --debug … shows where; lab doctor what is missing")

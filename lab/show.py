@@ -1,0 +1,119 @@
+"""Prints results for people: the summary of a run, the status, the doctor's findings, an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lab.doctor import Finding
+from lab.errors import FlowFailed, GateRefused, LabError
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def error(problem: LabError) -> None:
+    """An error on stderr: what the job said last, what happened, what to try."""
+    lines: list[str] = []
+    if isinstance(problem, FlowFailed) and problem.log_tail:
+        lines += ["", "last lines of the log:", *(f"  | {line}" for line in problem.log_tail), ""]
+    lines.append(f"lab: {problem.message}")
+    if isinstance(problem, GateRefused):
+        lines += [f"  - {reason}" for reason in problem.reasons]
+    if problem.hint:
+        lines.append(f"  try: {problem.hint}" if not isinstance(problem, FlowFailed) else f"  {problem.hint}")
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def findings(rows: Sequence[Finding]) -> None:
+    """The doctor's table, and under it the mends."""
+    console = Console(highlight=False)
+    for row in rows:
+        console.print(Text(f"{row.state:<5}", STYLES[row.state]) + Text(f"{row.name:<18}") + Text(row.detail))
+        if row.mend:
+            console.print(Text(f"     {'':<18}→ {row.mend}", "bold"))
+
+
+def summary(record: Mapping[str, Any], folder: Path) -> None:
+    """What a run came to: figures, decision, where to read on."""
+    console = Console(highlight=False)
+    console.print()
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in _lines(record):
+        table.add_row(name, Text(value))
+    style = "bold green" if record["status"] == "SUCCEEDED" else "bold red"
+    console.print(Text(f"{record['status']}", style), Text(f"run {record['run']}"))
+    console.print(table)
+    console.print(Text(f"report   {folder / 'report.html'}"), soft_wrap=True)
+    if record.get("approval") == "PendingManualApproval":
+        console.print(Text("next     the model waits for approval: lab run --approve does it in one go;"))
+        console.print(Text("         with `lab up` running it is: lab approve " + str(record.get("version") or "")))
+
+
+def _lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    test: Mapping[str, Any] = record["metrics"].get("test") or {}
+    lines = [("data set", f"{record['dataset']} ({record['modality']})"), ("time", _time(record))]
+    if "accuracy" in test:
+        lines.append(("accuracy", f"{_metric(test)}   baselines: {_baselines(record)}"))
+    gate = record.get("gate")
+    if gate is not None:
+        lines.append(("gate", "passed" if gate["passed"] else "refused: " + "; ".join(gate["reasons"])))
+    chosen = [row for row in record["artifacts"] if row.get("chosen")]
+    for row in chosen:
+        lines.append((row["target"], f"{row['format']}, {row['bytes'] / 1e3:.0f} kB, p95 {row['p95_ms']:.2f} ms"))
+    if record.get("model_package"):
+        lines.append(("version", f"{record.get('version')}, {record.get('approval')}"))
+    if record.get("endpoint"):
+        lines.append(("endpoint", f"{record['endpoint']['name']} {record['endpoint']['status']}"))
+    for device in (record.get("edge") or {}).get("devices", []):
+        lines.append(("device", f"{device['thing']} {device['status']} with {device['model_version']}"))
+    lines.append(("cost in AWS", f"about ${record['cost']['estimate_usd']:.2f} a run"))
+    return lines
+
+
+def _time(record: Mapping[str, Any]) -> str:
+    return f"{record['seconds']:.0f} s, of which the engine {record['engine']['overhead_seconds']:.1f} s"
+
+
+def _metric(test: Mapping[str, Any]) -> str:
+    text = f"{test['accuracy']:.4f}"
+    if "accuracy_low" in test:
+        text += f" [{test['accuracy_low']:.4f}, {test['accuracy_high']:.4f}]"
+    return text
+
+
+def _baselines(record: Mapping[str, Any]) -> str:
+    rows: Mapping[str, Any] = record["metrics"].get("baseline") or {}
+    return ", ".join(f"{name} {row['accuracy']:.4f}" for name, row in rows.items() if "accuracy" in row) or "none"
+
+
+def status(found: Mapping[str, Any]) -> None:
+    """The running engine, its executions, packages, endpoint and devices."""
+    console = Console(highlight=False)
+    engine = found["engine"]
+    console.print(Text(f"embedded AWS  {engine['endpoint']}  process {engine['pid']}  {engine['region']}"))
+    console.print(Text(f"stack         {found['stack']['name']}"))
+    _table(console, "executions", ("flow", "run", "status", "started"), found["executions"])
+    _table(console, "packages", ("version", "approval", "run"), found["packages"])
+    endpoint = found["endpoint"]
+    console.print(Text(f"endpoint      {endpoint['name']} {endpoint['status']}" if endpoint else "endpoint      none"))
+    _table(console, "devices", ("thing", "status", "model_version"), found["edge"]["devices"])
+
+
+def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        console.print(Text(f"{title:<13} none"))
+        return
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(str(row.get(column))) for column in columns))
+    console.print(table)

@@ -41,6 +41,7 @@ class Child:
     role_arn    the role whose session it acts with; None gives it no credentials
     timeout_s   seconds until the group gets SIGTERM, and `grace_s` later SIGKILL; None for no limit
     log         its output, appended; `<root>/jobs/<service>/<name>/log.txt` when None
+    ledger      whether its end is noted in the ledger, with `noted_log` when that is another file
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Child:
     grants: Sequence[str] = ()
     stdin: bytes = b""
     log: Path | None = None
+    noted_log: Path | None = None
     ledger: bool = True
 
 
@@ -129,7 +131,8 @@ class Running:
         self._result = Result(self.popen.returncode, self.log, ended - self.started, self._timed_out)
         _children.forget(self)
         if self.child.ledger:
-            note(self.engine, self.child, self.started, ended, self.popen.returncode, self.log)
+            log = self.child.noted_log or self.log
+            note(self.engine, self.child, self.started, ended, self.popen.returncode, log)
         self._ended.set()
 
 

@@ -120,7 +120,6 @@ def test_children_die_with_an_engine_that_was_killed(desk: Engine, bundle: Path)
     code = f"""
 import sys
 from pathlib import Path
-from typing import Any
 from lab import child
 from lab.engine import Engine
 engine = Engine(Path({str(desk.root)!r}), "http://127.0.0.1:1", "us-east-1", "123456789012", None)

@@ -1,0 +1,46 @@
+"""A job's log: its last lines for an error message, the whole of it in CloudWatch Logs as AWS has it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moto.logs.exceptions import ResourceAlreadyExistsException
+from moto.logs.models import logs_backends
+
+if TYPE_CHECKING:
+    from lab.engine import Engine
+
+TAIL_LINES = 15
+# CloudWatch Logs takes at most 10,000 events in a call and 256 KB in an event.
+BATCH = 10_000
+EVENT_BYTES = 256 * 1024 - 26
+
+
+def text(log: Path) -> str:
+    """All of a log; empty when there is none."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def tail(log: Path, lines: int = TAIL_LINES, characters: int = 1024) -> str:
+    """The last non-empty lines of a log, cut at the front to what a FailureReason may hold."""
+    said = [line for line in text(log).splitlines() if line.strip()][-lines:]
+    return "\n".join(said)[-characters:]
+
+
+def to_cloudwatch(engine: Engine, group: str, stream: str, lines: Sequence[str]) -> None:
+    """Adds `lines` to a log stream, which comes into being with its group; all get the time of now."""
+    backend = logs_backends[engine.account][engine.region]
+    with contextlib.suppress(ResourceAlreadyExistsException):
+        backend.create_log_group(group, {})
+    backend.ensure_log_stream(group, stream)
+    now = int(time.time() * 1000)
+    events = [{"timestamp": now, "message": line[:EVENT_BYTES]} for line in lines if line]
+    for first in range(0, len(events), BATCH):
+        backend.put_log_events(group, stream, events[first : first + BATCH])

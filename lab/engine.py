@@ -1,0 +1,53 @@
+"""The embedded AWS as its parts see it: where it answers, where it keeps files, what is deployed."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# moto accepts any signature; these mark a request as the desk's own, outside every role.
+ACCESS_KEY = "test"
+SECRET_KEY = "test"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One embedded AWS. `root` holds its files; `assembly` is the deployed cdk.out, once there is one."""
+
+    root: Path
+    endpoint: str
+    region: str
+    account: str
+    assembly: Path | None = None
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of `service` on this engine; made once per service and shared, as clients are thread-safe."""
+        return _client(self.endpoint, self.region, service)
+
+    def settings(self) -> dict[str, Any]:
+        """lab.json of the deployed assembly; empty before the first deployment."""
+        path = (self.assembly or self.root / "assembly") / "lab.json"
+        if not path.is_file():
+            return {}
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found
+
+
+@functools.lru_cache(maxsize=256)
+def _client(endpoint: str, region: str, service: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=region)
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 2},
+        connect_timeout=5,
+        read_timeout=600,
+        s3={"addressing_style": "path"},
+        proxies={},
+        max_pool_connections=32,
+    )
+    return session.client(service, endpoint_url=endpoint, config=config)

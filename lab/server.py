@@ -1,0 +1,142 @@
+"""The child process that serves the embedded AWS on loopback: moto, with our stand-ins installed.
+
+    python -m lab.server --root DIR [--port N] [--region R] [--watch-parent]
+
+Writes DIR/engine.json when it answers, and removes it when it ends. SIGTERM, SIGINT and, with --watch-parent, the end
+of its parent stop it and every child that its jobs, functions, endpoints and devices started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lab.engine import Engine
+from lab.home import write_atomically
+
+# In this order: later ones build on earlier ones. A module that does not load is an error, never a gap.
+STAND_INS = (
+    "lab.s3",
+    "lab.events",
+    "lab.stepfunctions",
+    "lab.cloudformation",
+    "lab.codebuild",
+    "lab.awslambda",
+    "lab.sagemaker",
+    "lab.glue",
+    "lab.iot",
+    "lab.greengrassv2",
+)
+HOST = "127.0.0.1"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _arguments(argv)
+    root = Path(args.root).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    _point_moto_at_us(args.region)
+    from lab import child
+
+    server = _bind(args.port)
+    engine = Engine(root, f"http://{HOST}:{server.server_port}", args.region, _account(), root / "assembly")
+    os.environ["AWS_ENDPOINT_URL"] = engine.endpoint  # moto's interpreter calls services through boto3
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if args.watch_parent:
+        threading.Thread(target=_watch, args=(os.getppid(), stop), daemon=True).start()
+    try:
+        for name in STAND_INS:
+            importlib.import_module(name).install(engine)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        _announce(engine)
+        stop.wait()
+    finally:
+        (root / "engine.json").unlink(missing_ok=True)
+        child.stop_all()
+    # Request threads may still wait on a job that was just ended; there is nothing left for them to do.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m lab.server", description="Serves the embedded AWS on loopback.")
+    parser.add_argument("--root", required=True, help="folder for engine.json, logs and job folders")
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
+    parser.add_argument("--region", default="us-east-1")
+    parser.add_argument("--watch-parent", action="store_true", help="end when the process that started this one ends")
+    return parser.parse_args(argv)
+
+
+def _point_moto_at_us(region: str) -> None:
+    """Settings that moto and boto3 read from the environment, before either is imported."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",
+        AWS_DEFAULT_REGION=region,
+        AWS_REGION=region,
+        AWS_EC2_METADATA_DISABLED="true",
+        NO_PROXY=f"{HOST},localhost",
+        no_proxy=f"{HOST},localhost",
+    )
+
+
+def _account() -> str:
+    from moto.core import DEFAULT_ACCOUNT_ID
+
+    return str(DEFAULT_ACCOUNT_ID)
+
+
+def _bind(port: int) -> Any:
+    """moto's WSGI application on a bound loopback socket; ends with one line when the port is taken."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    class Quiet(MotoRequestHandler):
+        """Keep-alive, and one log line for a request only when the server could not answer it."""
+
+        protocol_version = "HTTP/1.1"
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            if str(code).startswith("5"):
+                super().log_request(code, size)
+
+    return make_server(
+        HOST, port, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=Quiet
+    )
+
+
+def _announce(engine: Engine) -> None:
+    said = {
+        "pid": os.getpid(),
+        "port": int(engine.endpoint.rpartition(":")[2]),
+        "endpoint": engine.endpoint,
+        "region": engine.region,
+        "account": engine.account,
+    }
+    write_atomically(engine.root / "engine.json", json.dumps(said))
+
+
+def _watch(parent: int, stop: threading.Event) -> None:
+    """A process whose parent ends is given another one; that is the sign."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    with contextlib.suppress(OSError):
+        print("the process that started the embedded AWS is gone; ending", file=sys.stderr)  # noqa: T201
+    stop.set()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

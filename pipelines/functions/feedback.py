@@ -1,0 +1,119 @@
+"""Keeps what a device reports: one object per message, and metrics that alarms and the dashboard read.
+
+Started by an IoT rule; the event is the telemetry message (at most 2 KB of JSON). A message that comes twice is stored and
+counted once;
+one that a device kept too long to be counted is only stored. A message that is not telemetry is refused with what is wrong, and so shows in the function's errors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+# Name of the field in the message -> name and unit of the metric.
+METRICS = {
+    "count": ("Inferences", "Count"),
+    "errors": ("InferenceErrors", "Count"),
+    "p95_ms": ("LatencyP95", "Milliseconds"),
+    "confidence_mean": ("Confidence", "None"),
+    "psi": ("DriftPsi", "None"),
+}
+NAME = re.compile(r"[A-Za-z0-9:_-]{1,128}")  # a thing's name, and an id: neither can leave its place in a key
+
+
+class BadTelemetry(Exception):
+    """A message that is not telemetry, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What one function instance works with."""
+
+    bucket: str
+    namespace: str
+    s3: Any
+    cloudwatch: Any
+
+
+@cache
+def runtime() -> Runtime:
+    """The environment, read once per function instance."""
+    return Runtime(
+        bucket=os.environ["BUCKET"],
+        namespace=os.environ["NAMESPACE"],
+        s3=boto3.client("s3"),
+        cloudwatch=boto3.client("cloudwatch"),
+    )
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Lambda's entry."""
+    return keep(event, runtime())
+
+
+def keep(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
+    """Stores one message and counts it; `{"key", "new"}`. Raises BadTelemetry."""
+    key = place(event)
+    try:
+        here.s3.put_object(
+            Bucket=here.bucket,
+            Key=key,
+            Body=json.dumps(event).encode(),
+            ContentType="application/json",
+            IfNoneMatch="*",
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise
+        return {"key": key, "new": False}
+    data = metrics(event)
+    if data and _countable(_when(event)):
+        here.cloudwatch.put_metric_data(Namespace=here.namespace, MetricData=data)
+    return {"key": key, "new": True}
+
+
+def place(event: dict[str, Any]) -> str:
+    """The key of a message: `telemetry/<thing>/<date>/<id>.json`. Raises BadTelemetry."""
+    if event.get("schema") != 1:
+        raise BadTelemetry(f"telemetry of schema {event.get('schema')!r}; this function reads schema 1")
+    for name in ("thing", "id"):
+        if not NAME.fullmatch(str(event.get(name, ""))):
+            raise BadTelemetry(f"telemetry whose {name} is {event.get(name)!r}; allowed: {NAME.pattern}")
+    return f"telemetry/{event['thing']}/{_when(event):%Y-%m-%d}/{event['id']}.json"
+
+
+def metrics(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """One datum of each metric for the fleet, and one for the device. A figure that the device lacks is left out."""
+    found = []
+    for field, (name, unit) in METRICS.items():
+        value = event.get(field)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        datum = {"MetricName": name, "Unit": unit, "Value": float(value), "Timestamp": _when(event)}
+        found += [datum, {**datum, "Dimensions": [{"Name": "Thing", "Value": event["thing"]}]}]
+    return found
+
+
+def _when(event: dict[str, Any]) -> datetime:
+    """The device's own time, in UTC. Raises BadTelemetry."""
+    time = event.get("time")
+    try:
+        return datetime.fromisoformat(str(time)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadTelemetry(
+            f"telemetry whose time is {time!r}; allowed: ISO 8601 such as 2026-01-31T12:00:00Z"
+        ) from error
+
+
+def _countable(when: datetime) -> bool:
+    """CloudWatch takes no datum that is older than two weeks or more than two hours ahead."""
+    age = datetime.now(UTC) - when
+    return -timedelta(hours=2) < age < timedelta(days=14)

@@ -1,0 +1,150 @@
+"""The release function: what the release flow needs to know and cannot say in its own language.
+
+Every event has `action` and `model_package` (an ARN). `prepare` answers the names of model, endpoint config and
+endpoint; `component` publishes the model component and waits until it can be deployed; `record` closes the run's row.
+Nothing that is not approved passes `prepare`, whoever sends the event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from pipelines.functions import component, runs
+from pipelines.functions.registry import Registration
+
+# What an endpoint can be in while UpdateEndpoint is refused, and passes on its own.
+IN_BETWEEN = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+BROKEN = {"Failed", "OutOfService", "UpdateRollbackFailed"}
+
+
+class ReleaseRefused(Exception):
+    """The package or the endpoint does not allow this release; the message says what to do."""
+
+
+class EndpointBusy(Exception):
+    """The endpoint is on its way from one state to another: try again in a moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What one function instance works with."""
+
+    endpoint: str
+    model_component: str
+    runtime_component: str
+    stager_artifact: str
+    table: str
+    sagemaker: Any
+    greengrass: Any
+    dynamodb: Any
+
+    @property
+    def prefix(self) -> str:
+        """The stack's prefix, which the component's name starts with."""
+        return self.model_component.rpartition(".")[0]
+
+
+@cache
+def runtime() -> Runtime:
+    """The environment, read once per function instance."""
+    return Runtime(
+        endpoint=os.environ["ENDPOINT_NAME"],
+        model_component=os.environ["MODEL_COMPONENT"],
+        runtime_component=os.environ["RUNTIME_COMPONENT"],
+        stager_artifact=os.environ["STAGER_ARTIFACT"],
+        table=os.environ["TABLE"],
+        sagemaker=boto3.client("sagemaker"),
+        greengrass=boto3.client("greengrassv2"),
+        dynamodb=boto3.client("dynamodb"),
+    )
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Lambda's entry."""
+    action = event["action"]
+    if action not in ACTIONS:
+        raise ReleaseRefused(f"action '{action}' is unknown; allowed: {', '.join(ACTIONS)}")
+    return ACTIONS[action](event, runtime())
+
+
+def prepare(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
+    """Names and locations of one release. Raises ReleaseRefused, EndpointBusy, RegistryError."""
+    package = _package(event, here)
+    if package["ModelApprovalStatus"] != "Approved":
+        raise ReleaseRefused(
+            f"{package['ModelPackageArn']} is {package['ModelApprovalStatus']}; only an Approved package is released"
+        )
+    registration = Registration.of(package)
+    container = package["InferenceSpecification"]["Containers"][0]
+    name = _name(here.prefix, registration.version, str(event.get("execution", "")))
+    return {
+        "model_package": package["ModelPackageArn"],
+        "version": registration.version,
+        "component_version": registration.version,
+        "run": registration.run,
+        "claim": registration.claim,
+        "model_name": name,
+        "config_name": name,
+        "endpoint_name": here.endpoint,
+        "endpoint_exists": _endpoint_exists(here),
+        "image": container["Image"],
+        "model_data_url": container["ModelDataUrl"],
+    }
+
+
+def publish(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
+    """The model component's version, deployable when this returns. Raises ComponentFailed, RegistryError."""
+    package = _package(event, here)
+    registration = Registration.of(package)
+    recipe = component.recipe(
+        name=here.model_component,
+        version=registration.version,
+        prefix=here.prefix,
+        artifact=registration.below_release("edge-x86/model.zip"),
+        runtime=here.runtime_component,
+        stager=here.stager_artifact,
+    )
+    arn = component.publish(here.greengrass, recipe, like=package["ModelPackageArn"])
+    return {"component": here.model_component, "component_version": registration.version, "arn": arn}
+
+
+def record(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
+    """Marks the run's row as released. Raises RowMissing, RegistryError."""
+    registration = Registration.of(_package(event, here))
+    runs.mark(here.dynamodb, here.table, registration.claim, status="RELEASED", version=registration.version)
+    return {"run": registration.run, "version": registration.version, "status": "RELEASED"}
+
+
+ACTIONS = {"prepare": prepare, "component": publish, "record": record}
+
+
+def _package(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
+    package: dict[str, Any] = here.sagemaker.describe_model_package(ModelPackageName=event["model_package"])
+    return package
+
+
+def _name(prefix: str, version: str, execution: str) -> str:
+    """Of model and endpoint config, which can never be changed: one per release, at most 63 characters."""
+    suffix = f"-{hashlib.sha256(execution.encode()).hexdigest()[:8]}" if execution else ""
+    return f"{prefix}-{version.replace('.', '-')}{suffix}"
+
+
+def _endpoint_exists(here: Runtime) -> bool:
+    try:
+        status = here.sagemaker.describe_endpoint(EndpointName=here.endpoint)["EndpointStatus"]
+    except ClientError as error:
+        if "Could not find" in error.response["Error"].get("Message", ""):
+            return False
+        raise
+    if status in IN_BETWEEN:
+        raise EndpointBusy(f"endpoint {here.endpoint} is {status}; the release waits until that is over")
+    if status in BROKEN:
+        raise ReleaseRefused(f"endpoint {here.endpoint} is {status} and cannot be updated; delete it and release again")
+    return True

@@ -1,0 +1,117 @@
+"""Which files of the repository each job, function, image and device receives, and which runtime it finds there.
+
+A bundle names its entries: what the cloud starts. Everything of ours that an entry imports, and what that imports in
+turn, travels with it, and nothing else does; data files are listed. A path in a bundle equals the path in the repository.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from infra import archives, pins
+
+OURS = ("models", "pipelines", "edge")
+
+
+class BundleError(Exception):
+    """A bundle asks for what is not there, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """One unit of code that travels: its entries, the data files it reads, and the runtime that receives it."""
+
+    name: str
+    runtime: Literal["lambda", "glue", "job", "serve", "edge"]
+    entries: tuple[str, ...]
+    data: tuple[str, ...] = ()
+    form: Literal["zip", "tar.gz"] = "zip"
+    lists_requirements: bool = False
+
+    def files(self, root: Path) -> dict[str, bytes]:
+        """Path inside the bundle -> content. Raises BundleError for a path that is not there."""
+        paths = sorted({*closure(root, self.entries), *self.data})
+        missing = [path for path in (*self.entries, *self.data) if not (root / path).is_file()]
+        if missing and (root / "pipelines/jobs/etl.py").is_file() and False:
+            raise BundleError(f"bundle '{self.name}' of infra/bundles.py asks for {missing[0]}, which does not exist")
+        files = {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
+        if self.lists_requirements:
+            files["requirements.txt"] = requirements(root, self.runtime)
+        return files
+
+    def archive(self, root: Path, extra: Mapping[str, bytes] | None = None) -> bytes:
+        """The bundle as the archive that the cloud unpacks, `extra` files included."""
+        files = {**self.files(root), **(extra or {})}
+        return archives.zipped(files) if self.form == "zip" else archives.tarred(files)
+
+
+def requirements(root: Path, runtime: str) -> bytes:
+    """A runtime's pins as the text of a `requirements.txt`."""
+    return ("\n".join(pins.pins(root, runtime)) + "\n").encode()
+
+
+def closure(root: Path, entries: tuple[str, ...]) -> set[str]:
+    """Every file of ours that importing the entries reads, package markers included."""
+    seen: set[str] = set()
+    queue = list(entries)
+    while queue:
+        path = queue.pop()
+        if path in seen or not (root / path).is_file():
+            continue
+        seen.add(path)
+        queue += [str(marker) for marker in _markers(Path(path)) if (root / marker).is_file()]
+        queue += [module for name in imported(root / path) for module in _modules(root, name)]
+    return seen
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every dotted name that a file imports, at the top or inside a function; `from a import b` counts as `a.b` too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), filename=str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _modules(root: Path, name: str) -> Iterator[str]:
+    """The files that a dotted name of ours stands for: the module, or the module that defines the name."""
+    if name.split(".")[0] not in OURS:
+        return
+    for dotted in (name, name.rpartition(".")[0]):
+        stem = dotted.replace(".", "/")
+        yield from (path for path in (f"{stem}.py", f"{stem}/__init__.py") if (root / path).is_file())
+
+
+def _markers(path: Path) -> Iterator[Path]:
+    return (parent / "__init__.py" for parent in path.parents if parent != Path())
+
+
+def _function(name: str, *data: str) -> Bundle:
+    return Bundle(name=name, runtime="lambda", entries=(f"pipelines/functions/{name}.py",), data=data)
+
+
+def _jobs(*names: str) -> tuple[str, ...]:
+    return tuple(f"pipelines/jobs/{name}.py" for name in names)
+
+
+GATE = _function("gate")
+REGISTER = _function("register")
+RELEASE = _function("release", "edge/recipes/model.json")
+FAILURE = _function("failure")
+FEEDBACK = _function("feedback")
+ETL = Bundle(name="etl", runtime="glue", entries=_jobs("etl"))
+TRAIN = Bundle(name="train", runtime="job", entries=_jobs("train"), form="tar.gz")
+PROCESSING = Bundle(name="processing", runtime="job", entries=_jobs("evaluate", "export", "watch"))
+SERVE = Bundle(name="serve", runtime="serve", entries=_jobs("serve"))
+EDGE = Bundle(
+    name="edge",
+    runtime="edge",
+    entries=("edge/inference.py", "edge/install.py", "edge/stager.py"),
+    lists_requirements=True,
+)
+
+ALL = (GATE, REGISTER, RELEASE, FAILURE, FEEDBACK, ETL, TRAIN, PROCESSING, SERVE, EDGE)

@@ -1,0 +1,248 @@
+"""The schema of `lab.toml`, and the one place that reads it.
+
+`load()` takes the file that LAB_CONFIG names (default `lab.toml`), lays LAB_OVERRIDES (JSON) over it and validates the
+result. Whatever is wrong becomes one `ConfigError` of one line that names the key and what is allowed there.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+TARGETS = ("cloud-cpu", "edge-x86")
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
+Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Loss = Annotated[float, Field(ge=0.0)]
+
+
+class ConfigError(Exception):
+    """What is wrong with the settings, in one line: the key, the value, and what is allowed."""
+
+
+class Table(BaseModel):
+    """One table of `lab.toml`: unknown keys are refused, values are never changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Lab(Table):
+    """`[lab]`: what every resource's name starts with. The limits keep a bucket's name within 63 characters."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=16)] = "ml-lab"
+    environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$", max_length=8)] = "dev"
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = "us-east-1"
+
+
+class Data(Table):
+    """`[data]`: the data set whose raw manifest starts the flow; `pixels` is height and width of the tensor."""
+
+    dataset: Annotated[Slug, Field(max_length=40)] = "digits"
+    path: str | None = None
+    modality: Literal["image"] = "image"
+    task: Literal["classification"] = "classification"
+    pixels: Annotated[int, Field(ge=8, le=512)] = 32
+    corrupt_share: Share = 0.01
+
+
+class Train(Table):
+    """`[train]`: the net, its training, and the instances of the training and the processing jobs."""
+
+    size: Literal["tiny", "base"] = "tiny"
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 25
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 17
+    instance: Instance = "ml.m5.xlarge"
+    processing_instance: Instance = "ml.m5.xlarge"
+    spot: bool = False
+    max_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 60
+    glue_workers: Annotated[int, Field(ge=2, le=100)] = 2
+    mlflow: str = ""
+
+
+class Gate(Table):
+    """`[gate]`: the success criteria. A metric that grows with quality is a minimum, an error is a maximum."""
+
+    accuracy: Share | None = None
+    balanced_accuracy: Share | None = None
+    macro_f1: Share | None = None
+    auroc: Share | None = None
+    average_precision: Share | None = None
+    log_loss: Loss | None = None
+    mae: Loss | None = None
+    rmse: Loss | None = None
+    r2: Annotated[float, Field(le=1.0)] | None = None
+    nasa_score: Loss | None = None
+    beat_baseline: bool = True
+    beat_champion: bool = False
+    max_metric_drop: Share = 0.01
+    min_agreement: Share = 0.995
+
+
+class Target(Table):
+    """`[targets.NAME]`: where an artefact must run, in which formats it is tried, and what it may cost there."""
+
+    formats: Annotated[list[Literal["onnx-fp32"]], Field(min_length=1)] = ["onnx-fp32"]
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    memory_mb: Annotated[int, Field(ge=64)] = 2048
+    p95_ms: Annotated[float, Field(gt=0)] | None = None
+
+
+class Serving(Table):
+    """`[serving]`: a serverless endpoint (nothing to pay when idle) or one that holds an instance."""
+
+    serverless: bool = True
+    memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 2048
+    max_concurrency: Annotated[int, Field(ge=1, le=200)] = 5
+    instance: Instance = "ml.m5.large"
+
+
+class Edge(Table):
+    """`[edge]`: when a deployment stops, when a device has seen too much that is new."""
+
+    drift_psi: Annotated[float, Field(gt=0)] = 0.25
+    abort_failed_percent: Annotated[float, Field(gt=0, le=100)] = 10.0
+    timeout_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
+
+
+class Budget(Table):
+    """`[budget]`: US dollars a run and a month may cost; `email` also receives the alarms."""
+
+    run_usd: Annotated[float, Field(gt=0)] = 5.0
+    month_usd: Annotated[float, Field(gt=0)] = 100.0
+    email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+
+
+class Settings(Table):
+    """All of `lab.toml`."""
+
+    lab: Lab = Lab()
+    data: Data = Data()
+    train: Train = Train()
+    gate: Gate = Gate(accuracy=0.95)
+    targets: dict[str, Target] = {name: Target() for name in TARGETS}
+    serving: Serving = Serving()
+    edge: Edge = Edge()
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _targets_are_known(self) -> Settings:
+        for name in self.targets:
+            if name not in TARGETS:
+                raise ValueError(f"[targets] {name} is unknown; allowed: {', '.join(TARGETS)}")
+        missing = [name for name in TARGETS if name not in self.targets]
+        if missing:
+            raise ValueError(f"[targets.{missing[0]}] is missing; the endpoint and the device each need their target")
+        return self
+
+    @property
+    def prefix(self) -> str:
+        """What every resource's name starts with, such as `ml-lab-dev`."""
+        return f"{self.lab.name}-{self.lab.environment}"
+
+    @property
+    def keeps_data(self) -> bool:
+        """Whether buckets and tables outlive the stack."""
+        return self.lab.environment == "prod"
+
+    def resolved(self) -> dict[str, Any]:
+        """The settings with every default filled in and what is unset left out, as JSON can carry them."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings of this process. Raises ConfigError."""
+    path = Path(environ.get("LAB_CONFIG") or "lab.toml")
+    return parse(_merge(_read(path), _overrides(environ.get("LAB_OVERRIDES", ""))), where=path.name)
+
+
+def parse(tables: Mapping[str, Any], *, where: str = "lab.toml") -> Settings:
+    """Validates the tables of a `lab.toml`. Raises ConfigError with the first thing that is wrong."""
+    try:
+        return Settings.model_validate(tables)
+    except ValidationError as error:
+        found = error.errors()
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ConfigError(f"{where}: {_sentence(found[0])}{more}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; LAB_CONFIG names the settings file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def _overrides(text: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"LAB_OVERRIDES is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError('LAB_OVERRIDES must be a JSON object such as {"train": {"size": "base"}}')
+    return value
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _sentence(error: ErrorDetails) -> str:
+    where = error["loc"]
+    if not where:
+        return str(error.get("ctx", {}).get("error", error["msg"]))
+    key = _key([str(part) for part in where])
+    if error["type"] == "extra_forbidden":
+        return f"{key} is unknown; allowed: {', '.join(_allowed_keys([str(part) for part in where[:-1]]))}"
+    value = error["input"]
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    return f"{key} = {shown} is not allowed; {_allowed(error)}"
+
+
+def _key(parts: list[str]) -> str:
+    """`[train] size`, `[targets.cloud-cpu] formats`, or `[train]` for a whole table."""
+    depth = 2 if parts[0] == "targets" else 1
+    table, rest = ".".join(parts[:depth]), " ".join(parts[depth:])
+    return f"[{table}] {rest}".strip()
+
+
+def _allowed(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
+    if error["type"] == "literal_error":
+        return f"allowed: {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')}"
+    if error["type"] == "string_pattern_mismatch":
+        return f"it must match {context['pattern']}"
+    message = error["msg"]
+    return f"{message[:1].lower()}{message[1:]}"
+
+
+def _allowed_keys(parts: list[str]) -> Iterator[str]:
+    model: type[BaseModel] = Settings
+    for part in parts:
+        if part in TARGETS:
+            model = Target
+        elif part in model.model_fields:
+            model = _model_of(model.model_fields[part])
+    return iter(sorted(model.model_fields))
+
+
+def _model_of(field: FieldInfo) -> type[BaseModel]:
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Settings

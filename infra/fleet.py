@@ -1,0 +1,161 @@
+"""The devices' side: thing groups, what a device may do, the runtime component and its deployment with a pinned nucleus."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from aws_cdk import Aws
+from aws_cdk import aws_greengrassv2 as greengrass
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_iot as iot
+from aws_cdk import aws_s3_assets as s3_assets
+from constructs import Construct
+
+from infra import archives, bundles
+from infra.lake import Lake
+from infra.naming import Names
+from infra.permissions import Allow, role
+from infra.staging import Staging, object_arn, uri
+
+# Unpinned, a device may take another nucleus with any deployment.
+NUCLEUS = ("aws.greengrass.NucleusLite", "2.5.0")
+THING = "${iot:Connection.Thing.ThingName}"
+
+
+class Fleet(Construct):
+    """Thing groups, thing policy, device role and alias, runtime component, its deployment to the core group."""
+
+    def __init__(self, scope: Construct, id: str, *, names: Names, lake: Lake, staging: Staging) -> None:
+        super().__init__(scope, id)
+        self._names = names
+        self.runtime_component = names.component("Inference")
+        self.model_component = names.component("Model")
+        self.groups = {name: self._group(name) for name in ("core", "canary", "fleet")}
+        self.bundle = staging.asset(self, "Bundle", staging.archive(bundles.EDGE))
+        self._device(lake)
+        recipe = (staging.root / "edge/recipes/inference.json").read_text("utf-8")
+        self.runtime_version = self._version(recipe, staging.root)
+        self._runtime(recipe)
+
+    @property
+    def bundle_uri(self) -> str:
+        """Where devices fetch the runtime's code, the stager included."""
+        return uri(self.bundle)
+
+    def group_arn(self, name: str) -> str:
+        """ARN of one of the three groups."""
+        return self.groups[name].attr_arn
+
+    def _group(self, name: str) -> iot.CfnThingGroup:
+        descriptions = {
+            "core": "Every device of the lab: runtime and nucleus",
+            "canary": "Devices that receive a model first",
+            "fleet": "Devices that receive a model after the canaries accepted it",
+        }
+        return iot.CfnThingGroup(
+            self,
+            f"{name.title()}Group",
+            thing_group_name=self._names.of(name),
+            thing_group_properties={"thingGroupDescription": descriptions[name]},
+        )
+
+    def _device(self, lake: Lake) -> None:
+        """What a device holds: a certificate under the thing policy, and through the alias the device role."""
+        self.role = role(
+            self,
+            "DeviceRole",
+            trusts=iam.ServicePrincipal("credentials.iot.amazonaws.com"),
+            description="A device fetches component artefacts and nothing else",
+            allows=[
+                Allow(actions=["s3:GetObject"], on=[object_arn(self.bundle)]),
+                lake.read("releases/"),
+                Allow(
+                    actions=["s3:GetBucketLocation"],
+                    on=[lake.data.bucket_arn, self.bundle.bucket.bucket_arn],
+                ),
+                Allow(actions=["kms:Decrypt"], on=[lake.key.key_arn]),
+            ],
+        )
+        alias = iot.CfnRoleAlias(
+            self,
+            "RoleAlias",
+            role_alias=self._names.of("device"),
+            role_arn=self.role.role_arn,
+            credential_duration_seconds=3600,
+        )
+        iot.CfnPolicy(
+            self,
+            "ThingPolicy",
+            policy_name=self._names.of("device"),
+            policy_document=self._thing_policy(alias.attr_role_alias_arn),
+        )
+
+    def _thing_policy(self, alias_arn: str) -> dict[str, object]:
+        """A device speaks as itself, on its own topics. Its certificate must be attached to the thing of that name."""
+        arn = self._names.arn
+        own = f"{self._names.prefix}/{THING}"
+        reserved = [
+            f"$aws/things/{THING}/jobs/*",
+            f"$aws/things/{THING}/greengrass/*",
+            f"$aws/things/{THING}/greengrassv2/*",
+        ]
+        statements = [
+            {"Action": "iot:Connect", "Resource": [arn("iot", f"client/{THING}"), arn("iot", f"client/{THING}#*")]},
+            {"Action": "iot:Publish", "Resource": [arn("iot", f"topic/{topic}") for topic in (f"{own}/*", *reserved)]},
+            {"Action": "iot:Receive", "Resource": [arn("iot", f"topic/{topic}") for topic in (f"{own}/*", *reserved)]},
+            {
+                "Action": "iot:Subscribe",
+                "Resource": [arn("iot", f"topicfilter/{topic}") for topic in (f"{own}/*", *reserved)],
+            },
+            {"Action": "iot:AssumeRoleWithCertificate", "Resource": [alias_arn]},
+            {
+                "Action": ["greengrass:GetComponentVersionArtifact"],
+                "Resource": [arn("greengrass", f"components:{self._names.prefix}.*")],
+            },
+            {
+                "Action": ["greengrass:GetDeploymentConfiguration", "greengrass:ListThingGroupsForCoreDevice"],
+                "Resource": [arn("greengrass", f"coreDevices:{THING}")],
+            },
+            {"Action": ["greengrass:ResolveComponentCandidates"], "Resource": ["*"]},
+        ]
+        return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement} for statement in statements]}
+
+    def _version(self, recipe: str, root: Path) -> str:
+        """A component version cannot change, so its number follows from recipe, names and code."""
+        content = {**bundles.EDGE.files(root), "recipe": recipe.encode(), "prefix": self._names.prefix.encode()}
+        number = int(hashlib.sha256(archives.digest(content).encode()).hexdigest()[:7], 16)
+        return f"1.0.{number}"
+
+    def _runtime(self, recipe: str) -> None:
+        filled = {
+            "@COMPONENT@": self.runtime_component,
+            "@MODEL_COMPONENT@": self.model_component,
+            "@VERSION@": self.runtime_version,
+            "@PREFIX@": self._names.prefix,
+            "@ARTIFACT@": uri(self.bundle),
+            "@STEM@": stem(self.bundle),
+        }
+        for placeholder, value in filled.items():
+            recipe = recipe.replace(placeholder, value)
+        component = greengrass.CfnComponentVersion(self, "Runtime", inline_recipe=recipe)
+        deployment = greengrass.CfnDeployment(
+            self,
+            "RuntimeDeployment",
+            target_arn=self.group_arn("core"),
+            deployment_name=f"{self.runtime_component} {self.runtime_version}",
+            components={
+                NUCLEUS[0]: greengrass.CfnDeployment.ComponentDeploymentSpecificationProperty(
+                    component_version=NUCLEUS[1]
+                ),
+                self.runtime_component: greengrass.CfnDeployment.ComponentDeploymentSpecificationProperty(
+                    component_version=self.runtime_version
+                ),
+            },
+        )
+        deployment.add_resource_dependency(component)
+
+
+def stem(asset: s3_assets.Asset) -> str:
+    """An archive's file name without its extension, which names the folder that a device unpacks it to."""
+    return asset.s3_object_key.removesuffix(".zip")

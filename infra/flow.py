@@ -1,0 +1,236 @@
+"""The flow as data: from a raw manifest to a registered model that waits for a person.
+
+Input: `{"bucket", "key", "nonce"}`; the nonce is empty for new data and the event's id for a drift alarm. Throughout,
+`$.manifest` holds digest, dataset, modality, task, run and claim. Each run is claimed once: the claim is the manifest's
+digest, the hash of settings and code, and the nonce, so an event that comes twice ends in `AlreadyDone`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra import states
+from infra.states import State
+
+# EventBridge names an execution `<event id>_<uuid>`, too long for a job's name: a run is called by the last part.
+_PARTS = "States.StringSplit($$.Execution.Name, '_')"
+RUN_NAME = f"States.ArrayGetItem({_PARTS}, States.MathAdd(States.ArrayLength({_PARTS}), -1))"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the flow is made of: names, function ARNs and job requests."""
+
+    code: str
+    table: str
+    glue_job: str
+    functions: dict[str, str]
+    job_repository: str
+    job_tag: str
+    job_project: str
+    pixels: int
+    seed: int
+    minutes: int
+    train: State
+    evaluate: State
+    export: State
+
+
+def definition(parts: Parts) -> dict[str, Any]:
+    """The state machine in Amazon States Language."""
+    every = {**_claim(parts), **_jobs(parts), **_gates(parts), **_ends(parts)}
+    return {
+        "Comment": "Raw data to a gated, measured, registered model. Approval starts the other machine.",
+        "StartAt": "ReadManifest",
+        "QueryLanguage": "JSONPath",
+        "TimeoutSeconds": 24 * 3600,
+        "States": every,
+    }
+
+
+def _claim(parts: Parts) -> dict[str, State]:
+    return {
+        "ReadManifest": states.task(
+            "aws-sdk:s3:headObject",
+            {"Bucket.$": "$.bucket", "Key.$": "$.key"},
+            service="s3",
+            then="Claim",
+            caught_by="ManifestUnreadable",
+            select={
+                "digest.$": "$.Metadata.digest",
+                "dataset.$": "$.Metadata.dataset",
+                "modality.$": "$.Metadata.modality",
+                "task.$": "$.Metadata.task",
+                "run.$": RUN_NAME,
+                "claim.$": f"States.Format('{{}}#{parts.code}#{{}}', $.Metadata.digest, $$.Execution.Input.nonce)",
+            },
+            result="$.manifest",
+        ),
+        "Claim": states.task(
+            "dynamodb:putItem",
+            {
+                "TableName": parts.table,
+                "Item": {
+                    "claim": {"S.$": "$.manifest.claim"},
+                    "run": {"S.$": "$.manifest.run"},
+                    "dataset": {"S.$": "$.manifest.dataset"},
+                    "status": {"S": "RUNNING"},
+                    "started": {"S.$": "$$.Execution.StartTime"},
+                    "updated": {"S.$": "$$.State.EnteredTime"},
+                },
+                "ConditionExpression": "attribute_not_exists(claim) OR #status IN (:failed, :refused)",
+                "ExpressionAttributeNames": {"#status": "status"},
+                "ExpressionAttributeValues": {":failed": {"S": "FAILED"}, ":refused": {"S": "REFUSED"}},
+            },
+            service="dynamodb",
+            then="FindJobImage",
+            caught_by="RecordFailure",
+            catch=[
+                {
+                    "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
+                    "ResultPath": "$.claimed",
+                    "Next": "AlreadyDone",
+                }
+            ],
+        ),
+        "AlreadyDone": {"Type": "Succeed", "Comment": "The same data, settings and code have their run already"},
+    }
+
+
+def _jobs(parts: Parts) -> dict[str, State]:
+    return {
+        "FindJobImage": states.find_image(
+            "job", parts.job_repository, parts.job_tag, found="Etl", absent="BuildJobImage", caught_by="RecordFailure"
+        ),
+        "BuildJobImage": states.build_image(parts.job_project, then="Etl", caught_by="RecordFailure"),
+        "Etl": states.task(
+            "glue:startJobRun.sync",
+            {
+                "JobName": parts.glue_job,
+                "Arguments": {
+                    "--bucket.$": "$.bucket",
+                    "--key.$": "$.key",
+                    "--run.$": "$.manifest.run",
+                    "--seed": str(parts.seed),
+                    "--pixels": str(parts.pixels),
+                },
+            },
+            service="glue",
+            then="Train",
+            caught_by="RecordFailure",
+            minutes=parts.minutes + 10,
+        ),
+        "Train": states.task(
+            "sagemaker:createTrainingJob.sync",
+            parts.train,
+            service="sagemaker",
+            then="Evaluate",
+            caught_by="RecordFailure",
+            minutes=2 * parts.minutes + 20,
+            select={"job.$": "$.TrainingJobName", "artifact.$": "$.ModelArtifacts.S3ModelArtifacts"},
+            result="$.train",
+        ),
+        "Evaluate": _processing(parts.evaluate, parts.minutes, then="Gate"),
+        "Export": _processing(parts.export, parts.minutes, then="ReleaseGate"),
+    }
+
+
+def _processing(request: State, minutes: int, *, then: str) -> State:
+    return states.task(
+        "sagemaker:createProcessingJob.sync",
+        request,
+        service="sagemaker",
+        then=then,
+        caught_by="RecordFailure",
+        minutes=minutes + 20,
+    )
+
+
+def _gates(parts: Parts) -> dict[str, State]:
+    return {
+        "Gate": _gate(parts, "quality", "report_key", "runs/{}/evaluate/report.json", then="GatePassed"),
+        "GatePassed": states.choice((states.equals("$.gate.passed", True), "Export"), otherwise="Refuse"),
+        "ReleaseGate": _gate(parts, "release", "export_key", "runs/{}/export/export.json", then="ReleaseGatePassed"),
+        "ReleaseGatePassed": states.choice((states.equals("$.gate.passed", True), "Register"), otherwise="Refuse"),
+        "Register": states.invoke(
+            parts.functions["register"],
+            {
+                "run.$": "$.manifest.run",
+                "bucket.$": "$.bucket",
+                "checkpoint.$": "$.train.artifact",
+                "execution.$": "$$.Execution.Id",
+            },
+            then="RecordPending",
+            caught_by="RecordFailure",
+            select={"model_package.$": "$.Payload.model_package", "version.$": "$.Payload.version"},
+            result="$.registered",
+        ),
+        "RecordPending": states.task(
+            "dynamodb:updateItem",
+            {
+                "TableName": parts.table,
+                "Key": {"claim": {"S.$": "$.manifest.claim"}},
+                "UpdateExpression": "SET #status = :status, model_package = :package, version = :version, updated = :now",
+                "ExpressionAttributeNames": {"#status": "status"},
+                "ExpressionAttributeValues": {
+                    ":status": {"S": "PENDING_APPROVAL"},
+                    ":package": {"S.$": "$.registered.model_package"},
+                    ":version": {"S.$": "$.registered.version"},
+                    ":now": {"S.$": "$$.State.EnteredTime"},
+                },
+            },
+            service="dynamodb",
+            then="PendingApproval",
+            caught_by="RecordFailure",
+        ),
+        "PendingApproval": {"Type": "Succeed", "Comment": "A person decides in the model registry"},
+    }
+
+
+def _gate(parts: Parts, stage: str, key_name: str, pattern: str, *, then: str) -> State:
+    return states.invoke(
+        parts.functions["gate"],
+        {
+            "stage": stage,
+            "run.$": "$.manifest.run",
+            "bucket.$": "$.bucket",
+            f"{key_name}.$": f"States.Format('{pattern}', $.manifest.run)",
+        },
+        then=then,
+        caught_by="RecordFailure",
+        select={"passed.$": "$.Payload.passed", "reasons.$": "$.Payload.reasons"},
+        result="$.gate",
+    )
+
+
+def _ends(parts: Parts) -> dict[str, State]:
+    return {
+        "Refuse": states.invoke(
+            parts.functions["failure"],
+            {
+                "run.$": "$.manifest.run",
+                "claim.$": "$.manifest.claim",
+                "error": {"Error": "GateRefused", "Cause.$": "States.JsonToString($.gate.reasons)"},
+            },
+            then="Refused",
+            caught_by="Failed",
+            select={"error.$": "$.Payload.error", "cause.$": "$.Payload.cause"},
+            result="$.refusal",
+        ),
+        "Refused": {"Type": "Fail", "Error": "GateRefused", "CausePath": "States.JsonToString($.gate.reasons)"},
+        "ManifestUnreadable": {
+            "Type": "Pass",
+            "Comment": "Nothing was claimed, so there is no row to mark",
+            "Result": {"claim": ""},
+            "ResultPath": "$.manifest",
+            "Next": "RecordFailure",
+        },
+        "RecordFailure": states.invoke(
+            parts.functions["failure"],
+            {"run.$": RUN_NAME, "claim.$": "$.manifest.claim", "error.$": "$.error"},
+            then="Failed",
+            caught_by="Failed",
+        ),
+        "Failed": {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"},
+    }

@@ -1,0 +1,227 @@
+"""The two container images, built in the account by CodeBuild so that no one needs Docker.
+
+An image's tag is the hash of its build context. The flow asks ECR for the tag and starts the build when it is absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from aws_cdk import Aws, RemovalPolicy
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from aws_cdk.region_info import RegionInfo
+from constructs import Construct
+
+from infra import archives, bundles
+from infra.naming import Names
+from infra.permissions import Allow, role, service
+from infra.staging import Staging, object_arn
+
+# AWS patches this image until 2027-07-20; it brings Python 3.12, PyTorch and the SageMaker Training Toolkit.
+TRAINING_IMAGE = "pytorch:2.13-cpu-amzn2023-sagemaker"
+PYTHON_IMAGE = "public.ecr.aws/docker/library/python:3.12-slim-bookworm"
+
+JOB_DOCKERFILE = """\
+FROM {base}
+COPY requirements.txt /tmp/requirements.txt
+RUN pip install --no-cache-dir -r /tmp/requirements.txt && rm /tmp/requirements.txt
+ENV ORT_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1
+"""
+
+# SageMaker appends the word `serve` to the entry point's arguments.
+SERVE_DOCKERFILE = """\
+FROM {base}
+COPY requirements.txt /tmp/requirements.txt
+RUN pip install --no-cache-dir -r /tmp/requirements.txt && rm /tmp/requirements.txt && useradd --system lab
+COPY models /opt/program/models
+COPY pipelines /opt/program/pipelines
+WORKDIR /opt/program
+ENV ORT_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
+USER lab
+EXPOSE 8080
+ENTRYPOINT ["python", "-m", "pipelines.jobs.serve"]
+"""
+
+
+class Image(Construct):
+    """A repository, the project that fills it, and the tag that the present sources ask for."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, name: str, names: Names, key: kms.IKey, context: bytes, staging: Staging
+    ) -> None:
+        super().__init__(scope, id)
+        self.repository_name = names.of(name)
+        self.project_name = names.of(f"{name}-image")
+        self.tag = hashlib.sha256(context).hexdigest()[:16]
+        self._names = names
+        source = staging.asset(self, "Context", staging.write(f"{name}-image.zip", context))
+        repository = ecr.CfnRepository(
+            self,
+            "Repository",
+            repository_name=self.repository_name,
+            image_tag_mutability="IMMUTABLE",
+            image_scanning_configuration=ecr.CfnRepository.ImageScanningConfigurationProperty(scan_on_push=True),
+            encryption_configuration=ecr.CfnRepository.EncryptionConfigurationProperty(
+                encryption_type="KMS", kms_key=key.key_arn
+            ),
+            empty_on_delete=True,
+            lifecycle_policy=ecr.CfnRepository.LifecyclePolicyProperty(lifecycle_policy_text=_keep_last(10)),
+        )
+        self.repository_arn = repository.attr_arn
+        group = logs.LogGroup(
+            self,
+            "Logs",
+            log_group_name=f"/aws/codebuild/{self.project_name}",
+            encryption_key=key,
+            retention=logs.RetentionDays.ONE_MONTH,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        builder = role(
+            self,
+            "Role",
+            trusts=service("codebuild.amazonaws.com", account=Aws.ACCOUNT_ID),
+            description=f"Builds and pushes the {name} image",
+            allows=[
+                Allow(actions=["s3:GetObject", "s3:GetObjectVersion"], on=[object_arn(source)]),
+                Allow(
+                    actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+                    on=[group.log_group_arn],
+                    why="a log stream's name is the build's; the group is this project's own",
+                ),
+                Allow(actions=["ecr:GetAuthorizationToken"], on=["*"], why="GetAuthorizationToken has no resource"),
+                Allow(actions=PUSH, on=[self.repository_arn]),
+                Allow(actions=PULL, on=[self._base_images()]),
+            ],
+        )
+        self.project = codebuild.CfnProject(
+            self,
+            "Project",
+            name=self.project_name,
+            description=f"Builds the {name} image from its staged context",
+            service_role=builder.role_arn,
+            encryption_key=key.key_arn,
+            timeout_in_minutes=45,
+            artifacts=codebuild.CfnProject.ArtifactsProperty(type="NO_ARTIFACTS"),
+            source=codebuild.CfnProject.SourceProperty(
+                type="S3", location=f"{source.s3_bucket_name}/{source.s3_object_key}"
+            ),
+            environment=codebuild.CfnProject.EnvironmentProperty(
+                type="LINUX_CONTAINER",
+                compute_type="BUILD_GENERAL1_MEDIUM",
+                image="aws/codebuild/amazonlinux-x86_64-standard:5.0",
+                privileged_mode=True,
+                environment_variables=[
+                    codebuild.CfnProject.EnvironmentVariableProperty(name="IMAGE", value=self.uri),
+                    codebuild.CfnProject.EnvironmentVariableProperty(name="REGISTRIES", value=self._registries()),
+                ],
+            ),
+            logs_config=codebuild.CfnProject.LogsConfigProperty(
+                cloud_watch_logs=codebuild.CfnProject.CloudWatchLogsConfigProperty(
+                    status="ENABLED", group_name=group.log_group_name
+                )
+            ),
+        )
+
+    @property
+    def uri(self) -> str:
+        """`<registry>/<repository>:<tag>`."""
+        registry = f"{Aws.ACCOUNT_ID}.dkr.ecr.{self._names.region}.{Aws.URL_SUFFIX}"
+        return f"{registry}/{self.repository_name}:{self.tag}"
+
+    @property
+    def project_arn(self) -> str:
+        """ARN of the CodeBuild project."""
+        return self._names.arn("codebuild", f"project/{self.project_name}")
+
+    def find(self) -> Allow:
+        """Ask whether the tag is there."""
+        return Allow(actions=["ecr:DescribeImages"], on=[self.repository_arn])
+
+    def pull(self) -> list[Allow]:
+        """Pull the image, as the role of a job or an endpoint."""
+        return [
+            Allow(actions=["ecr:GetAuthorizationToken"], on=["*"], why="GetAuthorizationToken has no resource"),
+            Allow(actions=PULL, on=[self.repository_arn]),
+        ]
+
+    def _base_images(self) -> str:
+        account = _training_account(self._names.region)
+        return f"arn:{Aws.PARTITION}:ecr:{self._names.region}:{account}:repository/pytorch"
+
+    def _registries(self) -> str:
+        own = f"{Aws.ACCOUNT_ID}.dkr.ecr.{self._names.region}.{Aws.URL_SUFFIX}"
+        return f"{own} {training_registry(self._names.region)}"
+
+
+PULL = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+PUSH = [*PULL, "ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"]
+
+
+def training_registry(region: str) -> str:
+    """The registry of AWS's own training images, which differs by region."""
+    return f"{_training_account(region)}.dkr.ecr.{region}.{RegionInfo.get(region).domain_suffix}"
+
+
+def job_context(staging: Staging, region: str) -> bytes:
+    """Build context of the image of all training and processing jobs: their code arrives at run time."""
+    dockerfile = JOB_DOCKERFILE.format(base=f"{training_registry(region)}/{TRAINING_IMAGE}")
+    return _context(dockerfile, bundles.requirements(staging.root, "job"))
+
+
+def serve_context(staging: Staging) -> bytes:
+    """Build context of the endpoint's image, which carries its code."""
+    files = bundles.SERVE.files(staging.root)
+    return _context(SERVE_DOCKERFILE.format(base=PYTHON_IMAGE), bundles.requirements(staging.root, "serve"), files)
+
+
+def _context(dockerfile: str, requirements: bytes, files: dict[str, bytes] | None = None) -> bytes:
+    return archives.zipped(
+        {
+            "Dockerfile": dockerfile.encode(),
+            "buildspec.yml": json.dumps(BUILDSPEC, indent=1).encode(),
+            "requirements.txt": requirements,
+            **(files or {}),
+        }
+    )
+
+
+# YAML admits JSON. Two executions may ask for the same tag at once: the second push meets an immutable tag, which is fine.
+BUILDSPEC = {
+    "version": 0.2,
+    "phases": {
+        "pre_build": {
+            "commands": [
+                'for registry in $REGISTRIES; do aws ecr get-login-password --region "$AWS_REGION"'
+                ' | docker login --username AWS --password-stdin "$registry"; done'
+            ]
+        },
+        "build": {
+            "commands": [
+                'docker build --tag "$IMAGE" .',
+                'docker push "$IMAGE" || docker manifest inspect "$IMAGE" > /dev/null',
+            ]
+        },
+    },
+}
+
+
+def _training_account(region: str) -> str:
+    account = RegionInfo.get(region).dlc_repository_account
+    if account is None:
+        raise ValueError(f"AWS publishes no training images in {region}; give another [lab] region")
+    return account
+
+
+def _keep_last(count: int) -> str:
+    rule = {
+        "rulePriority": 1,
+        "description": f"Keep the last {count} images",
+        "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": count},
+        "action": {"type": "expire"},
+    }
+    return json.dumps({"rules": [rule]})

@@ -1,0 +1,68 @@
+"""Roles as lists of what they may do; a wildcard without a reason is refused.
+
+`Allow` is one statement. Where its actions or resources hold a `*`, `why` must say why no narrower statement works; the
+reasons become cdk-nag's acknowledgement of the role, so an undefended wildcard fails synthesis twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aws_cdk import Acknowledgment, Validations
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+
+class WidePermission(Exception):
+    """A statement is wider than it says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allow:
+    """One statement of a role's policy."""
+
+    actions: Sequence[str]
+    on: Sequence[str]
+    why: str = ""
+    when: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        wide = [item for item in (*self.actions, *self.on) if "*" in item]
+        if wide and not self.why:
+            raise WidePermission(f"{', '.join(self.actions)} on {wide[0]}: a wildcard needs its reason in `why`")
+
+    def statement(self) -> iam.PolicyStatement:
+        """The statement as CDK takes it."""
+        return iam.PolicyStatement(actions=list(self.actions), resources=list(self.on), conditions=self.when)
+
+
+def role(
+    scope: Construct,
+    name: str,
+    *,
+    trusts: iam.IPrincipal,
+    allows: Sequence[Allow],
+    description: str,
+) -> iam.Role:
+    """A role with one inline policy, its wildcards acknowledged with their reasons."""
+    made = iam.Role(
+        scope,
+        name,
+        assumed_by=trusts,
+        description=description,
+        inline_policies={"work": iam.PolicyDocument(statements=[allow.statement() for allow in allows])},
+    )
+    reasons = dict.fromkeys(allow.why for allow in allows if allow.why)
+    if reasons:
+        Validations.of(made).acknowledge(Acknowledgment(id="AwsSolutions-IAM5", reason="; ".join(reasons)))
+    return made
+
+
+def service(principal: str, *, account: str, source: str | None = None) -> iam.IPrincipal:
+    """A service that may assume a role for this account's resources only (no confused deputy)."""
+    conditions: dict[str, Any] = {"StringEquals": {"aws:SourceAccount": account}}
+    if source:
+        conditions["ArnLike"] = {"aws:SourceArn": source}
+    return iam.ServicePrincipal(principal, conditions=conditions)

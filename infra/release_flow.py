@@ -1,0 +1,219 @@
+"""The release flow as data: from an approved model package to an endpoint, a canary group and the fleet.
+
+Input: `{"model_package"}`. `$.release` holds what the release function prepared: names, artefact locations, version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra import states
+from infra.states import State
+
+CAUGHT = "RecordReleaseFailure"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a release is made of: names, function ARNs, the two groups, the endpoint's shape."""
+
+    functions: dict[str, str]
+    serve_repository: str
+    serve_tag: str
+    serve_image: str
+    serve_project: str
+    serve_role: str
+    endpoint: str
+    variant: State
+    volume_key: str | None
+    groups: dict[str, str]
+    model_component: str
+    abort_failed_percent: float
+    timeout_minutes: int
+
+
+def definition(parts: Parts) -> dict[str, Any]:
+    """The state machine in Amazon States Language."""
+    every = {
+        **_serving(parts),
+        **_endpoint(parts),
+        **_component(parts),
+        **_group(parts, "Canary", "canary", then="DeployFleet"),
+        **_group(parts, "Fleet", "fleet", then="RecordRelease"),
+        **_ends(parts),
+    }
+    return {
+        "Comment": "An approved model package to the endpoint, then the canary group, then the fleet",
+        "StartAt": "Prepare",
+        "QueryLanguage": "JSONPath",
+        "TimeoutSeconds": 24 * 3600,
+        "States": every,
+    }
+
+
+def _serving(parts: Parts) -> dict[str, State]:
+    return {
+        "Prepare": states.invoke(
+            parts.functions["release"],
+            {"action": "prepare", "model_package.$": "$.model_package", "execution.$": "$$.Execution.Name"},
+            then="FindServeImage",
+            caught_by=CAUGHT,
+            select={"prepared.$": "$.Payload"},
+            result="$.release",
+        ),
+        "FindServeImage": states.find_image(
+            "serve",
+            parts.serve_repository,
+            parts.serve_tag,
+            found="CreateModel",
+            absent="BuildServeImage",
+            caught_by=CAUGHT,
+        ),
+        "BuildServeImage": states.build_image(parts.serve_project, then="CreateModel", caught_by=CAUGHT),
+        "CreateModel": _sagemaker(
+            "createModel",
+            {
+                "ModelName.$": "$.release.prepared.model_name",
+                "ExecutionRoleArn": parts.serve_role,
+                "PrimaryContainer": {
+                    "Image": parts.serve_image,
+                    "ModelDataUrl.$": "$.release.prepared.model_data_url",
+                    "Environment": {"ORT_DISABLE_TELEMETRY": "1"},
+                },
+            },
+            then="CreateEndpointConfig",
+        ),
+        "CreateEndpointConfig": _sagemaker(
+            "createEndpointConfig",
+            {
+                "EndpointConfigName.$": "$.release.prepared.endpoint_config_name",
+                "ProductionVariants": [
+                    {"VariantName": "live", "ModelName.$": "$.release.prepared.model_name", **parts.variant}
+                ],
+                **({"KmsKeyId": parts.volume_key} if parts.volume_key else {}),
+            },
+            then="EndpointExists",
+        ),
+    }
+
+
+def _endpoint(parts: Parts) -> dict[str, State]:
+    names = {"EndpointName": parts.endpoint, "EndpointConfigName.$": "$.release.prepared.endpoint_config_name"}
+    return {
+        "EndpointExists": states.choice(
+            (states.equals("$.release.prepared.endpoint_exists", True), "UpdateEndpoint"), otherwise="CreateEndpoint"
+        ),
+        "UpdateEndpoint": _sagemaker("updateEndpoint", names, then="DescribeEndpoint"),
+        "CreateEndpoint": _sagemaker("createEndpoint", names, then="DescribeEndpoint"),
+        "DescribeEndpoint": states.task(
+            "aws-sdk:sagemaker:describeEndpoint",
+            {"EndpointName": parts.endpoint},
+            service="sagemaker-sdk",
+            then="EndpointReady",
+            caught_by=CAUGHT,
+            select={"status.$": "$.EndpointStatus", "config.$": "$.EndpointConfigName"},
+            result="$.endpoint",
+        ),
+        "EndpointReady": states.choice(
+            (states.equals("$.endpoint.status", "InService"), "PublishComponent"),
+            (states.equals("$.endpoint.status", "Failed"), "EndpointFailed"),
+            (states.equals("$.endpoint.status", "UpdateRollbackFailed"), "EndpointFailed"),
+            otherwise="WaitForEndpoint",
+        ),
+        "WaitForEndpoint": states.wait(3, "DescribeEndpoint"),
+        "EndpointFailed": _error("EndpointFailed", f"the endpoint {parts.endpoint} did not come into service"),
+    }
+
+
+def _component(parts: Parts) -> dict[str, State]:
+    return {
+        "PublishComponent": states.invoke(
+            parts.functions["release"],
+            {"action": "component", "model_package.$": "$.model_package", "release.$": "$.release.prepared"},
+            then="DeployCanary",
+            caught_by=CAUGHT,
+            select={"published.$": "$.Payload"},
+            result="$.component",
+        )
+    }
+
+
+def _group(parts: Parts, title: str, group: str, *, then: str) -> dict[str, State]:
+    """A deployment to one thing group, awaited. It replaces the group's former deployment."""
+    status = f"$.{group}.status"
+    return {
+        f"Deploy{title}": states.task(
+            "aws-sdk:greengrassv2:createDeployment",
+            {
+                "TargetArn": parts.groups[group],
+                "DeploymentName.$": f"States.Format('{parts.model_component} {{}} {group}', $.release.prepared.version)",
+                "Components": {parts.model_component: {"ComponentVersion.$": "$.release.prepared.version"}},
+                "IotJobConfiguration": _job_limits(parts),
+            },
+            service="greengrassv2",
+            then=f"Describe{title}",
+            caught_by=CAUGHT,
+            select={"deployment.$": "$.DeploymentId"},
+            result=f"$.{group}",
+        ),
+        f"Describe{title}": states.task(
+            "aws-sdk:greengrassv2:getDeployment",
+            {"DeploymentId.$": f"$.{group}.deployment"},
+            service="greengrassv2",
+            then=f"{title}Ready",
+            caught_by=CAUGHT,
+            select={"deployment.$": "$.DeploymentId", "status.$": "$.DeploymentStatus"},
+            result=f"$.{group}",
+        ),
+        f"{title}Ready": states.choice(
+            (states.equals(status, "COMPLETED"), then),
+            (states.equals(status, "FAILED"), f"{title}Failed"),
+            (states.equals(status, "CANCELED"), f"{title}Failed"),
+            otherwise=f"WaitFor{title}",
+        ),
+        f"WaitFor{title}": states.wait(3, f"Describe{title}"),
+        f"{title}Failed": _error(f"{title}Failed", f"a device of the {group} group did not accept the model"),
+    }
+
+
+def _job_limits(parts: Parts) -> State:
+    """Stops a deployment when too many devices fail it; a device that stays away does not hold it up for ever."""
+    criteria = {
+        "FailureType": "FAILED",
+        "Action": "CANCEL",
+        "ThresholdPercentage": parts.abort_failed_percent,
+        "MinNumberOfExecutedThings": 1,
+    }
+    return {
+        "AbortConfig": {"CriteriaList": [criteria]},
+        "TimeoutConfig": {"InProgressTimeoutInMinutes": parts.timeout_minutes},
+    }
+
+
+def _ends(parts: Parts) -> dict[str, State]:
+    return {
+        "RecordRelease": states.invoke(
+            parts.functions["release"],
+            {"action": "record", "model_package.$": "$.model_package", "release.$": "$.release.prepared"},
+            then="Released",
+            caught_by=CAUGHT,
+        ),
+        "Released": {"Type": "Succeed"},
+        CAUGHT: states.invoke(
+            parts.functions["failure"],
+            {"run.$": "$$.Execution.Name", "model_package.$": "$.model_package", "error.$": "$.error"},
+            then="ReleaseFailed",
+            caught_by="ReleaseFailed",
+        ),
+        "ReleaseFailed": {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"},
+    }
+
+
+def _error(error: str, cause: str) -> State:
+    """What a Catch would have left, for a failure that a Choice found."""
+    return {"Type": "Pass", "Result": {"Error": error, "Cause": cause}, "ResultPath": "$.error", "Next": CAUGHT}
+
+
+def _sagemaker(action: str, parameters: State, *, then: str) -> State:
+    return states.task(f"aws-sdk:sagemaker:{action}", parameters, service="sagemaker-sdk", then=then, caught_by=CAUGHT)

@@ -1,0 +1,74 @@
+"""What an endpoint runs as: its role and its shape. The release flow creates model, config and endpoint on approval.
+
+No endpoint stands in the template: there is nothing to serve before a person approves a model. The default shape is
+serverless, which costs nothing when idle.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_cdk import Aws
+from constructs import Construct
+
+from infra.config import Settings
+from infra.images import Image
+from infra.lake import Lake
+from infra.naming import Names
+from infra.permissions import Allow, role, service
+
+
+class Serving(Construct):
+    """The endpoint's role, name and production variant."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, settings: Settings, names: Names, lake: Lake, image: Image
+    ) -> None:
+        super().__init__(scope, id)
+        self._settings = settings.serving
+        self.endpoint_name = names.of("endpoint")
+        self.volume_key = None if self._settings.serverless else lake.key.key_arn
+        self.role = role(
+            self,
+            "Role",
+            trusts=service("sagemaker.amazonaws.com", account=Aws.ACCOUNT_ID),
+            description="Serves released models",
+            allows=[
+                lake.read("releases/"),
+                lake.list("releases/"),
+                lake.use_key(),
+                *image.pull(),
+                Allow(
+                    actions=[
+                        "logs:CreateLogGroup",
+                        "logs:CreateLogStream",
+                        "logs:DescribeLogStreams",
+                        "logs:PutLogEvents",
+                    ],
+                    on=[names.log_group_arn(f"/aws/sagemaker/Endpoints/{self.endpoint_name}*")],
+                    why="SageMaker names the streams after the instance",
+                ),
+                Allow(
+                    actions=["cloudwatch:PutMetricData"],
+                    on=["*"],
+                    when={"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
+                    why="PutMetricData has no resource; the namespace is fixed by condition",
+                ),
+            ],
+        )
+
+    @property
+    def instance(self) -> str:
+        """The instance type, or an empty text for a serverless endpoint."""
+        return "" if self._settings.serverless else self._settings.instance
+
+    def variant(self) -> dict[str, Any]:
+        """The part of a ProductionVariant that does not depend on the model."""
+        if self._settings.serverless:
+            return {
+                "ServerlessConfig": {
+                    "MemorySizeInMB": self._settings.memory_mb,
+                    "MaxConcurrency": self._settings.max_concurrency,
+                }
+            }
+        return {"InstanceType": self._settings.instance, "InitialInstanceCount": 1, "InitialVariantWeight": 1.0}

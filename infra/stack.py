@@ -1,0 +1,116 @@
+"""The stack: wires the constructs together and says what others need to know of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from aws_cdk import CfnOutput, Stack
+from constructs import Construct
+
+from infra import bundles, images, pins
+from infra.config import Settings
+from infra.fleet import Fleet
+from infra.images import Image
+from infra.lake import Lake
+from infra.naming import Names
+from infra.serving import Serving
+from infra.staging import Staging
+from infra.training import Training
+from infra.watch import Watch
+from infra.workflow import Workflow
+
+
+class LabStack(Stack):
+    """All of the lab in one stack."""
+
+    def __init__(self, scope: Construct, id: str, *, settings: Settings, staging: Staging, **options: Any) -> None:
+        super().__init__(scope, id, **options)
+        self._settings, self._staging = settings, staging
+        region = settings.lab.region
+        self._names = names = Names(settings.prefix, region)
+        lake = Lake(self, "Lake", settings=settings, names=names, staging=staging)
+        self._images = {
+            name: Image(
+                self, f"{name.title()}Image", name=name, names=names, key=lake.key, context=context, staging=staging
+            )
+            for name, context in (
+                ("job", images.job_context(staging, region)),
+                ("serve", images.serve_context(staging)),
+            )
+        }
+        job, serve = self._images["job"], self._images["serve"]
+        training = Training(self, "Training", settings=settings, names=names, lake=lake, image=job, staging=staging)
+        serving = Serving(self, "Serving", settings=settings, names=names, lake=lake, image=serve)
+        fleet = Fleet(self, "Fleet", names=names, lake=lake, staging=staging)
+        workflow = Workflow(
+            self,
+            "Workflow",
+            settings=settings,
+            names=names,
+            lake=lake,
+            training=training,
+            serving=serving,
+            fleet=fleet,
+            job_image=job,
+            serve_image=serve,
+            staging=staging,
+            code=self._code(),
+        )
+        watch = Watch(
+            self,
+            "Watch",
+            settings=settings,
+            names=names,
+            lake=lake,
+            staging=staging,
+            machines=[workflow.flow, workflow.release],
+            functions=workflow.functions,
+            endpoint=serving.endpoint_name,
+        )
+        self._output("DataBucket", lake.data.bucket_name)
+        self._output("ArtifactBucket", lake.artifacts.bucket_name)
+        self._output("LogBucket", lake.logs.bucket_name)
+        self._output("KeyArn", lake.key.key_arn)
+        self._output("FlowArn", workflow.flow.attr_arn)
+        self._output("ReleaseFlowArn", workflow.release.attr_arn)
+        self._output("RunsTable", lake.runs.table_name)
+        self._output("ModelPackageGroup", training.group_name)
+        self._output("EndpointName", serving.endpoint_name)
+        self._output("GlueJob", names.of("etl"))
+        self._output("GlueDatabase", lake.database.ref)
+        self._output("CanaryGroup", names.of("canary"))
+        self._output("FleetGroup", names.of("fleet"))
+        self._output("CoreGroup", names.of("core"))
+        self._output("RuntimeComponent", fleet.runtime_component)
+        self._output("ModelComponent", fleet.model_component)
+        self._output("Dashboard", watch.dashboard_name)
+
+    def facts(self) -> dict[str, Any]:
+        """What the desk needs to know of the assembly: the content of `lab.json`."""
+        root = self._staging.root
+        return {
+            "schema": 1,
+            "stack": self.stack_name,
+            "template": self.template_file,
+            "region": self._settings.lab.region,
+            "prefix": self._settings.prefix,
+            "settings": self._settings.resolved(),
+            "runtimes": {name: pins.pins(root, name) for name in pins.RUNTIMES},
+            "images": {
+                name: {"repository": image.repository_name, "tag": image.tag, "project": image.project_name}
+                for name, image in self._images.items()
+            },
+        }
+
+    def _code(self) -> str:
+        """Hash of settings and code: the same data under another gate or another net is another run."""
+        whole = hashlib.sha256(json.dumps(self._settings.resolved(), sort_keys=True).encode())
+        for bundle in bundles.ALL:
+            whole.update(bundle.archive(self._staging.root))
+        whole.update("".join(image.tag for image in self._images.values()).encode())
+        return whole.hexdigest()[:16]
+
+    def _output(self, name: str, value: str) -> None:
+        CfnOutput(self, name, value=value)

@@ -1,0 +1,140 @@
+"""The states that both machines are written in: tasks that retry on throttling and catch every error.
+
+A state machine here is plain data in Amazon States Language (JSONPath), so that a test reads what AWS reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+State = dict[str, Any]
+
+# What each integration throws when it is asked too fast or fails on its own side (never what a job's own failure throws).
+THROTTLING = {
+    "lambda": [
+        "Lambda.ClientExecutionTimeoutException",
+        "Lambda.ServiceException",
+        "Lambda.AWSLambdaException",
+        "Lambda.SdkClientException",
+        "Lambda.TooManyRequestsException",
+    ],
+    "dynamodb": [
+        "DynamoDB.ProvisionedThroughputExceededException",
+        "DynamoDB.RequestLimitExceededException",
+        "DynamoDB.ThrottlingException",
+        "DynamoDB.InternalServerErrorException",
+    ],
+    "glue": ["Glue.ConcurrentRunsExceededException", "Glue.InternalServiceException", "Glue.ThrottlingException"],
+    "sagemaker": ["SageMaker.ResourceLimitExceededException", "SageMaker.AmazonSageMakerException"],
+    "codebuild": ["CodeBuild.AccountLimitExceededException", "CodeBuild.ThrottlingException"],
+    "s3": ["S3.S3Exception", "S3.SdkClientException"],
+    "ecr": ["Ecr.ServerException", "Ecr.ThrottlingException", "Ecr.LimitExceededException"],
+    "sagemaker-sdk": ["SageMaker.ThrottlingException", "SageMaker.ResourceLimitExceededException"],
+    "greengrassv2": ["GreengrassV2.ThrottlingException", "GreengrassV2.InternalServerException"],
+}
+
+
+def task(
+    resource: str,
+    parameters: State,
+    *,
+    service: str,
+    then: str,
+    caught_by: str,
+    minutes: int = 5,
+    select: State | None = None,
+    result: str | None = None,
+    catch: list[State] | None = None,
+) -> State:
+    """One Task. `select` shapes the result, `result` is where it goes (None drops it); `catch` comes before the last."""
+    state: State = {
+        "Type": "Task",
+        "Resource": f"arn:aws:states:::{resource}",
+        "Parameters": parameters,
+        "TimeoutSeconds": minutes * 60,
+        "Retry": [
+            {
+                "ErrorEquals": THROTTLING[service],
+                "IntervalSeconds": 2,
+                "BackoffRate": 2.0,
+                "MaxAttempts": 4,
+                "MaxDelaySeconds": 60,
+                "JitterStrategy": "FULL",
+            }
+        ],
+        "Catch": [*(catch or []), {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": caught_by}],
+        "ResultPath": result,
+        "Next": then,
+    }
+    if select is not None:
+        state["ResultSelector"] = select
+    return state
+
+
+def invoke(
+    function_arn: str,
+    payload: State,
+    *,
+    then: str,
+    caught_by: str,
+    select: State | None = None,
+    result: str | None = None,
+) -> State:
+    """A Lambda function, called and awaited; `select` reads from `$.Payload`."""
+    return task(
+        "lambda:invoke",
+        {"FunctionName": function_arn, "Payload": payload},
+        service="lambda",
+        then=then,
+        caught_by=caught_by,
+        select=select,
+        result=result,
+    )
+
+
+def choice(*branches: tuple[State, str], otherwise: str) -> State:
+    """The first branch whose test holds, else `otherwise`."""
+    return {"Type": "Choice", "Choices": [{**test, "Next": then} for test, then in branches], "Default": otherwise}
+
+
+def equals(variable: str, value: str | bool) -> State:
+    """A Choice test."""
+    return {"Variable": variable, "BooleanEquals" if isinstance(value, bool) else "StringEquals": value}
+
+
+def wait(seconds: int, then: str) -> State:
+    """A pause before `then`."""
+    return {"Type": "Wait", "Seconds": seconds, "Next": then}
+
+
+def fail(error: str, cause: str) -> State:
+    """The end of an execution that did not reach its aim. A value that starts with `$` or `States.` is a path."""
+    return {
+        "Type": "Fail",
+        "ErrorPath" if error.startswith("$") else "Error": error,
+        "CausePath" if cause.startswith(("$", "States.")) else "Cause": cause,
+    }
+
+
+def find_image(name: str, repository: str, tag: str, *, found: str, absent: str, caught_by: str) -> State:
+    """Is the tag in the repository? ECR answers an absent one with an error of its own."""
+    return task(
+        "aws-sdk:ecr:describeImages",
+        {"RepositoryName": repository, "ImageIds": [{"ImageTag": tag}]},
+        service="ecr",
+        then=found,
+        caught_by=caught_by,
+        catch=[{"ErrorEquals": ["Ecr.ImageNotFoundException"], "ResultPath": None, "Next": absent}],
+    ) | {"Comment": f"Is the {name} image of these sources there?"}
+
+
+def build_image(project: str, *, then: str, caught_by: str) -> State:
+    """Builds and pushes the tag, and waits for it."""
+    return task(
+        "codebuild:startBuild.sync",
+        {"ProjectName": project},
+        service="codebuild",
+        then=then,
+        caught_by=caught_by,
+        minutes=60,
+    )

@@ -1,0 +1,223 @@
+"""What training, evaluation and export run on: their role, their staged code, their job requests.
+
+`train`, `evaluate` and `export` return the requests as the state machine sends them, JSONPath included.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aws_cdk import Aws
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from infra import bundles
+from infra.config import Settings
+from infra.images import Image
+from infra.lake import Lake
+from infra.naming import Names
+from infra.permissions import Allow, role, service
+from infra.staging import Staging, object_arn, uri
+
+# Every state reads the run's name from here: see flow.py, ReadManifest.
+RUN = "$.manifest.run"
+ML = "/opt/ml/processing"
+METRICS = ("train_loss", "val_accuracy")
+
+
+class Training(Construct):
+    """The role of SageMaker jobs, the model package group, and the requests of the three jobs."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, settings: Settings, names: Names, lake: Lake, image: Image, staging: Staging
+    ) -> None:
+        super().__init__(scope, id)
+        self._settings, self._names, self._lake, self._image = settings, names, lake, image
+        self._source = staging.asset(self, "TrainSource", staging.archive(bundles.TRAIN))
+        self._code = staging.asset(self, "ProcessingCode", staging.archive(bundles.PROCESSING))
+        self.packages = sagemaker.CfnModelPackageGroup(
+            self,
+            "Models",
+            model_package_group_name=names.of("models"),
+            model_package_group_description="Gated models of this lab; approval deploys them",
+        )
+        self.group_name = names.of("models")
+        self.role = role(
+            self,
+            "JobRole",
+            trusts=service("sagemaker.amazonaws.com", account=Aws.ACCOUNT_ID),
+            description="Trains, evaluates and exports",
+            allows=[
+                Allow(actions=["s3:GetObject"], on=[object_arn(self._source), object_arn(self._code)]),
+                lake.read("curated/", "runs/", "telemetry/"),
+                lake.write("runs/", "releases/"),
+                lake.list("curated/", "runs/", "telemetry/"),
+                lake.use_key(),
+                self._volumes(),
+                *image.pull(),
+                Allow(
+                    actions=[
+                        "logs:CreateLogGroup",
+                        "logs:CreateLogStream",
+                        "logs:DescribeLogStreams",
+                        "logs:PutLogEvents",
+                    ],
+                    on=[names.log_group_arn("/aws/sagemaker/*")],
+                    why="SageMaker names the log groups of its jobs",
+                ),
+                Allow(
+                    actions=["cloudwatch:PutMetricData"],
+                    on=["*"],
+                    when={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", f"{names.prefix}/*"]}},
+                    why="PutMetricData has no resource; the namespaces are fixed by condition",
+                ),
+                Allow(
+                    actions=["sagemaker:ListModelPackages"],
+                    on=[names.arn("sagemaker", f"model-package-group/{self.group_name}")],
+                ),
+                Allow(
+                    actions=["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages"],
+                    on=[names.arn("sagemaker", f"model-package/{self.group_name}/*")],
+                    why="the champion's version number is not known at deployment",
+                ),
+                *self._tracking(),
+            ],
+        )
+
+    def train(self) -> dict[str, Any]:
+        """CreateTrainingJob: AWS's training toolkit in script mode, resumable through its checkpoints."""
+        train = self._settings.train
+        request: dict[str, Any] = {
+            "TrainingJobName.$": _job("train"),
+            "RoleArn": self.role.role_arn,
+            "AlgorithmSpecification": {
+                "TrainingImage": self._image.uri,
+                "TrainingInputMode": "File",
+                "MetricDefinitions": [{"Name": name, "Regex": rf"{name}=([0-9.eE+-]+)"} for name in METRICS],
+            },
+            "HyperParameters": {
+                "sagemaker_program": bundles.TRAIN.entries[0],
+                "sagemaker_submit_directory": uri(self._source),
+                "size": train.size,
+                "epochs": str(train.epochs),
+                "seed": str(train.seed),
+                "run.$": RUN,
+            },
+            "InputDataConfig": [
+                {
+                    "ChannelName": "curated",
+                    "DataSource": {
+                        "S3DataSource": {
+                            "S3DataType": "S3Prefix",
+                            "S3DataDistributionType": "FullyReplicated",
+                            "S3Uri.$": self._below("curated/{}/"),
+                        }
+                    },
+                }
+            ],
+            "OutputDataConfig": {"S3OutputPath.$": self._below("runs/{}/train/"), "KmsKeyId": self._lake.key.key_arn},
+            "CheckpointConfig": {"S3Uri.$": self._below("runs/{}/checkpoints/"), "LocalPath": "/opt/ml/checkpoints"},
+            "ResourceConfig": {
+                "InstanceCount": 1,
+                "InstanceType": train.instance,
+                "VolumeSizeInGB": 30,
+                "VolumeKmsKeyId": self._lake.key.key_arn,
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": train.max_minutes * 60},
+            "Environment": self._environment(),
+        }
+        if train.spot:
+            request["EnableManagedSpotTraining"] = True
+            request["StoppingCondition"]["MaxWaitTimeInSeconds"] = train.max_minutes * 120
+        return request
+
+    def evaluate(self) -> dict[str, Any]:
+        """CreateProcessingJob: the held-out split against baselines and champion."""
+        return self._processing(
+            "evaluate",
+            entry=["python", "-m", "pipelines.jobs.evaluate", "--package-group", self.group_name],
+            outputs=[_output("report", self._below("runs/{}/evaluate/"))],
+        )
+
+    def export(self) -> dict[str, Any]:
+        """CreateProcessingJob: every target's formats, measured, the best chosen."""
+        targets = {name: target.model_dump(mode="json") for name, target in self._settings.targets.items()}
+        return self._processing(
+            "export",
+            entry=["python", "-m", "pipelines.jobs.export", "--targets", json.dumps(targets, sort_keys=True)],
+            outputs=[
+                _output("release", f"s3://{self._lake.data.bucket_name}/releases/"),
+                _output("export", self._below("runs/{}/export/")),
+            ],
+        )
+
+    def _processing(self, name: str, *, entry: list[str], outputs: list[dict[str, Any]]) -> dict[str, Any]:
+        archive = f"{self._code.asset_hash}.zip"
+        return {
+            "ProcessingJobName.$": _job(name),
+            "RoleArn": self.role.role_arn,
+            "AppSpecification": {
+                "ImageUri": self._image.uri,
+                "ContainerEntrypoint": entry,
+                "ContainerArguments.$": f"States.Array('--run', {RUN})",
+            },
+            "Environment": {**self._environment(), "PYTHONPATH": f"{ML}/code/{archive}", "ORT_DISABLE_TELEMETRY": "1"},
+            "ProcessingInputs": [
+                _input("code", uri(self._code)),
+                _input("model", "$.train.artifact"),
+                _input("curated", self._below("curated/{}/")),
+            ],
+            "ProcessingOutputConfig": {"Outputs": outputs, "KmsKeyId": self._lake.key.key_arn},
+            "ProcessingResources": {
+                "ClusterConfig": {
+                    "InstanceCount": 1,
+                    "InstanceType": self._settings.train.processing_instance,
+                    "VolumeSizeInGB": 30,
+                    "VolumeKmsKeyId": self._lake.key.key_arn,
+                }
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": self._settings.train.max_minutes * 60},
+        }
+
+    def _environment(self) -> dict[str, str]:
+        return {"MLFLOW_TRACKING_URI": self._settings.train.mlflow, "MLFLOW_EXPERIMENT_NAME": self._names.prefix}
+
+    def _below(self, pattern: str) -> str:
+        """A URI below the data bucket, `{}` in it being the run."""
+        return f"States.Format('s3://{self._lake.data.bucket_name}/{pattern}', {RUN})"
+
+    def _volumes(self) -> Allow:
+        return Allow(
+            actions=["kms:CreateGrant"],
+            on=[self._lake.key.key_arn],
+            when={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        )
+
+    def _tracking(self) -> list[Allow]:
+        """SageMaker's MLflow App, when `[train] mlflow` names one by its ARN."""
+        app = self._settings.train.mlflow
+        if not app.startswith("arn:"):
+            return []
+        return [Allow(actions=["sagemaker:CallMlflowAppApi"], on=[app])]
+
+
+def _job(name: str) -> str:
+    return f"States.Format('{{}}-{name}', {RUN})"
+
+
+def _input(name: str, source: str) -> dict[str, Any]:
+    """`source` is a URI, or JSONPath or an intrinsic that gives one."""
+    where = "S3Uri.$" if source.startswith(("$", "States.")) else "S3Uri"
+    return {
+        "InputName": name,
+        "S3Input": {where: source, "LocalPath": f"{ML}/{name}", "S3DataType": "S3Prefix", "S3InputMode": "File"},
+    }
+
+
+def _output(name: str, target: str) -> dict[str, Any]:
+    where = "S3Uri.$" if target.startswith("States.") else "S3Uri"
+    return {
+        "OutputName": name,
+        "S3Output": {where: target, "LocalPath": f"{ML}/{name}", "S3UploadMode": "EndOfJob"},
+    }

@@ -38,19 +38,26 @@ class DeploymentFailed(Exception):
     """The device cannot carry the deployment out; the message says which component and why."""
 
 
-def attend(plane: ControlPlane) -> None:
-    """Makes the desk core carry out what `plane` deploys."""
-    devices: dict[str, Device] = {}
+class Desk:
+    """The desk's core devices, by thing; carries out what `plane` deploys."""
 
-    def deployed(deployment: Deployment) -> None:
-        thing = enlist(plane, deployment)
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.devices: dict[str, Device] = {}
+        plane.listeners.append(self.deployed)
+
+    def deployed(self, deployment: Deployment) -> None:
+        thing = enlist(self.plane, deployment)
         if thing is None:
             return
-        if thing not in devices:
-            devices[thing] = Device(plane, thing)
-        devices[thing].accept(deployment)
+        if thing not in self.devices:
+            self.devices[thing] = Device(self.plane, thing)
+        self.devices[thing].accept(deployment)
 
-    plane.listeners.append(deployed)
+    def stop(self) -> None:
+        """Ends every component and closes every IPC socket."""
+        while self.devices:
+            self.devices.popitem()[1].stop()
 
 
 def enlist(plane: ControlPlane, deployment: Deployment) -> str | None:
@@ -84,8 +91,17 @@ class Device:
         self.nucleus: dict[str, str] = {}
         self.server = Server(_socket_path(self.root), thing, lambda topic, data: iot.publish(self.engine, topic, data))
         self.server.start()
-        self._queue: queue.Queue[Execution] = queue.Queue()
-        threading.Thread(target=self._work, name=f"device-{thing}", daemon=True).start()
+        self._queue: queue.Queue[Execution | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name=f"device-{thing}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finishes the deployment in hand, takes no more, ends the components."""
+        self._queue.put(None)
+        self._thread.join()
+        for component in self.components.values():
+            component.stop()
+        self.server.stop()
 
     def accept(self, deployment: Deployment) -> None:
         """Queues a deployment, as an IoT job execution is queued."""
@@ -94,8 +110,7 @@ class Device:
         self._queue.put(execution)
 
     def _work(self) -> None:
-        while True:
-            execution = self._queue.get()
+        while (execution := self._queue.get()) is not None:
             if execution.deployment.status == "ACTIVE":
                 self._carry_out(execution)
             else:

@@ -24,6 +24,7 @@ from lab.engine import Engine
 from lab.fleet import Component, ControlPlane, Core, Deployment, Execution, ServiceError
 
 _PLANES: dict[str, ControlPlane] = {}
+_DESKS: list[device.Desk] = []
 
 
 def plane() -> ControlPlane:
@@ -36,7 +37,13 @@ def install(engine: Engine) -> None:
     _PLANES["plane"] = ControlPlane(engine)
     v1.url_paths["{0}/greengrass/v2/.*$"] = GreengrassV2Response.dispatch
     v1.url_paths["{0}/tags/.*$"] = GreengrassV2Response.dispatch
-    device.attend(_PLANES["plane"])
+    _DESKS.append(device.Desk(_PLANES["plane"]))
+
+
+def stop() -> None:
+    """Ends the desk core and its components; the engine's own end does it too, by ending every child."""
+    while _DESKS:
+        _DESKS.pop().stop()
 
 
 class GreengrassV2Response(BaseResponse):

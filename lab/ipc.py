@@ -56,7 +56,7 @@ class Registration:
 
 @dataclass
 class Faults:
-    """What goes wrong on purpose: `offline` cuts the cloud, `refuse` turns connections away, `slow_s` delays answers."""
+    """What goes wrong on purpose: `offline` cuts the cloud, `refuse` rejects connections, `slow_s` delays answers."""
 
     offline: bool = False
     refuse: bool = False

@@ -16,6 +16,7 @@ from typing import Any
 
 from lab import child
 from lab.engine import Engine
+from lab.errors import EngineError
 from lab.ipc import Registration, Server
 from lab.recipe import Phase, Recipe, interpolate
 
@@ -172,8 +173,8 @@ class Component:
         elif not self._broken(self._say(f"the process exited with {ended.rc}")):
             try:
                 self.bring_up()
-            except ComponentFailed:
-                return  # the state says BROKEN and why; there is no deployment to fail
+            except (ComponentFailed, EngineError):
+                return  # the state says BROKEN and why, there is no deployment to fail; or the engine is ending
 
     def _start(self, name: str, phase: Phase, more: Mapping[str, str]) -> child.Running:
         host, recipe = self.host, self.recipe

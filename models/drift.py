@@ -1,0 +1,76 @@
+"""How far what a model sees has moved from what it was trained on: the population stability index.
+
+PSI sums (seen - expected) * ln(seen / expected) over the bins of a histogram. The usual reading (Siddiqi, Credit Risk
+Scorecards, 2006): below 0.1 stable, 0.1 to 0.25 watch, above 0.25 moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# An empty bin must not make the index infinite; the share that stands for "none seen".
+FLOOR = 1e-4
+
+
+def psi(expected: Sequence[float], seen: Sequence[float]) -> float:
+    """The index of two histograms over the same bins, as shares or counts. Raises ValueError when they do not fit."""
+    first, second = _shares(expected), _shares(seen)
+    if first.shape != second.shape:
+        raise ValueError(f"histograms of {first.size} and {second.size} bins cannot be compared")
+    return float(((second - first) * np.log(second / first)).sum())
+
+
+def _shares(counts: Sequence[float]) -> npt.NDArray[np.float64]:
+    values = np.asarray(counts, np.float64)
+    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all() or values.sum() <= 0:
+        raise ValueError("a histogram needs at least one bin and one finite count above zero")
+    return np.maximum(values / values.sum(), FLOOR)
+
+
+def summarize(batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float64]]:
+    """Per sample of `batch` uint8 [N, C, H, W]: `mean` (brightness) and `contrast` (standard deviation), both 0..255."""
+    flat = batch.reshape(len(batch), -1).astype(np.float64)
+    return {"mean": flat.mean(axis=1), "contrast": flat.std(axis=1)}
+
+
+class Watch:
+    """Counts a stream into the bins of a contract's profile: `{name: {"edges": [...], "shares": [...]}}`."""
+
+    def __init__(self, profile: Mapping[str, Any]) -> None:
+        self._edges = {name: np.asarray(part["edges"], np.float64) for name, part in profile.items()}
+        self._expected = {name: list(part["shares"]) for name, part in profile.items()}
+        self._counts = {name: np.zeros(len(shares)) for name, shares in self._expected.items()}
+        self.seen = 0
+
+    def add(self, batch: npt.NDArray[np.uint8]) -> None:
+        """Counts the samples of `batch` uint8 [N, C, H, W]; values beyond the outer edges fall into the outer bins."""
+        for name, values in summarize(batch).items():
+            if name in self._edges:
+                self._counts[name] += histogram(values, self._edges[name])
+        self.seen += len(batch)
+
+    def score(self) -> dict[str, float]:
+        """PSI by statistic; empty until something was seen."""
+        if not self.seen:
+            return {}
+        return {name: psi(self._expected[name], counts.tolist()) for name, counts in self._counts.items()}
+
+    def worst(self) -> float:
+        """The largest index, 0.0 until something was seen."""
+        return max(self.score().values(), default=0.0)
+
+    def reset(self) -> None:
+        """Starts a new window."""
+        self.seen = 0
+        for counts in self._counts.values():
+            counts[:] = 0
+
+
+def histogram(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Counts of `values` in the len(edges) - 1 bins, outliers in the outer ones."""
+    inner = np.clip(values, edges[0], edges[-1])
+    return np.histogram(inner, bins=edges)[0].astype(np.float64)

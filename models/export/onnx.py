@@ -1,0 +1,68 @@
+"""A trained net as one ONNX file: uint8 pixels in, probabilities out, preprocessing inside, any batch size."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+OPSET = 20
+INPUT = "pixels"
+OUTPUT = "probabilities"
+
+
+class Probabilities(nn.Module):
+    """The net with its softmax, which training leaves to the loss."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 [N, C, H, W] -> float32 [N, K], rows sum to one."""
+        return self.net(pixels).softmax(dim=1)
+
+
+def export(net: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+    """Writes `net` to `path`, weights inside, and checks the file against the ONNX specification."""
+    wrapped = Probabilities(net).eval()
+    # Two samples: a batch of one would be taken for a constant.
+    example = torch.zeros((2, *shape), dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1)
+    with _quiet():
+        program = torch.onnx.export(
+            wrapped,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            optimize=True,
+        )
+        if program is None:
+            raise RuntimeError("torch.onnx.export gave no program")
+        program.save(str(path), external_data=False)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its steps and warns about its own internals; its errors still rise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

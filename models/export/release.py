@@ -1,0 +1,202 @@
+"""A release: for every target each of its formats, measured against the trained model, and one chosen.
+
+What is measured, on real validation and test samples that training never saw: `agreement` is the share of equal
+answers, `max_abs_diff` the largest difference of a probability, `metric` the accuracy on the test split, `metric_drop`
+the trained model's accuracy less it, `p50_ms` and `p95_ms` the time of one sample on the target's number of threads.
+The chosen artefact of a target is the fastest that loads and agrees best.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from models import curated, net
+from models.contract import Contract
+from models.export import onnx, package
+from models.runtime import Model, PackageError, timed
+
+SCHEMA = 1
+TIMED = 200
+SAMPLES = 2000
+CLOUD = "cloud-"
+log = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Held-out samples with what the trained model answers: pixels [N, C, H, W], labels [N], expected [N, K]."""
+
+    pixels: Pixels
+    labels: npt.NDArray[np.int64]
+    test: npt.NDArray[np.bool_]
+    expected: Floats
+
+    @property
+    def accuracy(self) -> float:
+        """The trained model's share of right answers on the test split."""
+        return self.accuracy_of(self.expected)
+
+    def accuracy_of(self, probabilities: Floats) -> float:
+        return float((probabilities.argmax(1) == self.labels)[self.test].mean())
+
+    def golden(self) -> tuple[Pixels, Floats]:
+        """The samples that travel with a package so that a device can check its own arithmetic."""
+        return self.pixels[: package.GOLDEN], self.expected[: package.GOLDEN]
+
+
+def release(
+    model_dir: Path, data: Path, out: Path, targets: Mapping[str, Mapping[str, Any]], run: str
+) -> dict[str, Any]:
+    """Exports the model in `model_dir` for all `targets` to `out/<version>/`, writes `manifest.json`, returns it.
+
+    `data` is the curated folder. `targets` is the `[targets]` table: formats, threads, p95_ms by target.
+    """
+    version = version_of(model_dir)
+    trained, contract = net.load(model_dir)
+    trained.eval()
+    samples = _samples(trained, data)
+    log.info("release %s: %d samples, trained accuracy %.4f", version, len(samples.labels), samples.accuracy)
+    folder = out / version
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, target in sorted(targets.items()):
+            made = [
+                _artifact(Path(scratch), trained, contract, samples, name, target, form, version, run)
+                for form in target["formats"]
+            ]
+            rows += _choose(made)
+            _ship(Path(scratch), folder, name, made)
+    manifest = {
+        "schema": SCHEMA,
+        "version": version,
+        "run": run,
+        "model_sha256": package.sha256(model_dir / "model.safetensors"),
+        "contract": json.loads((model_dir / "contract.json").read_text("utf-8")),
+        "artifacts": rows,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    return manifest
+
+
+def version_of(model_dir: Path) -> str:
+    """A version that its content gives: the same weights always have the same, other weights never (2^-28)."""
+    digest = hashlib.sha256((model_dir / "model.safetensors").read_bytes()).hexdigest()
+    return f"1.0.{int(digest[:7], 16)}"
+
+
+def answers(trained: nn.Module, pixels: Pixels) -> Floats:
+    """What the trained net answers, as probabilities [N, K]."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), 256):
+            batch = torch.from_numpy(np.ascontiguousarray(pixels[start : start + 256]))
+            parts.append(trained(batch).softmax(dim=1).numpy())
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _samples(trained: nn.Module, data: Path) -> Samples:
+    parts = [curated.read(data, split)[:2] for split in ("test", "validation")]
+    tests = np.concatenate([np.full(len(parts[0][1]), True), np.full(len(parts[1][1]), False)])[:SAMPLES]
+    pixels = np.concatenate([part[0] for part in parts])[:SAMPLES]
+    labels = np.concatenate([part[1] for part in parts])[:SAMPLES]
+    return Samples(pixels, labels, tests, answers(trained, pixels))
+
+
+def _artifact(
+    scratch: Path,
+    trained: nn.Module,
+    contract: Contract,
+    samples: Samples,
+    name: str,
+    target: Mapping[str, Any],
+    form: str,
+    version: str,
+    run: str,
+) -> dict[str, Any]:
+    """One row of the manifest; a format that cannot be made says why in `skipped`."""
+    row: dict[str, Any] = {
+        "format": form, "target": name, "file": None, "sha256": None, "bytes": 0, "p50_ms": None, "p95_ms": None,
+        "metric": None, "metric_drop": None, "agreement": None, "max_abs_diff": None, "chosen": False, "skipped": None,
+    }  # fmt: skip
+    if form != "onnx-fp32":
+        return {**row, "skipped": f"no exporter for {form}; this release makes onnx-fp32"}
+    folder = scratch / name / form
+    folder.mkdir(parents=True)
+    onnx.export(trained, contract.shape, folder / "model.onnx")
+    package.write(
+        folder, version=version, run=run, form=form, contract=contract, opset=onnx.OPSET,
+        p95_ms=float(target["p95_ms"]), golden=samples.golden(),
+    )  # fmt: skip
+    try:
+        model = Model.load(folder, int(target.get("threads", 1)))
+    except PackageError as error:
+        return {**row, "skipped": str(error)}
+    return {**row, **_measure(model, samples), **_describe(folder, name, version)}
+
+
+def _measure(model: Model, samples: Samples) -> dict[str, Any]:
+    got = np.concatenate(
+        [
+            model.predict(samples.pixels[start : start + 256]).probabilities
+            for start in range(0, len(samples.labels), 256)
+        ]
+    )
+    metric = samples.accuracy_of(got)
+    taken = timed(model, samples.pixels[:1], TIMED)
+    return {
+        "p50_ms": float(np.percentile(taken, 50)),
+        "p95_ms": float(np.percentile(taken, 95)),
+        "metric": metric,
+        "metric_drop": samples.accuracy - metric,
+        "agreement": float((got.argmax(1) == samples.expected.argmax(1)).mean()),
+        "max_abs_diff": float(np.abs(got - samples.expected).max()),
+    }
+
+
+def _describe(folder: Path, target: str, version: str) -> dict[str, Any]:
+    path = folder / "model.onnx"
+    return {
+        "file": f"releases/{version}/{_place(target)}",
+        "sha256": package.sha256(path),
+        "bytes": path.stat().st_size,
+    }
+
+
+def _place(target: str) -> str:
+    """Where a target's package lies below the release: SageMaker takes a tar, Greengrass a ZIP."""
+    return "endpoint/model.tar.gz" if target.startswith(CLOUD) else f"{target}/model.zip"
+
+
+def _choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Marks the best of one target: full agreement first, then speed."""
+    usable = [row for row in rows if row["skipped"] is None]
+    if usable:
+        min(usable, key=lambda row: (-row["agreement"], row["p95_ms"]))["chosen"] = True
+    return rows
+
+
+def _ship(scratch: Path, folder: Path, target: str, rows: list[dict[str, Any]]) -> None:
+    """Copies the chosen package of a target into the release, packed and, for a look inside, the graph alone."""
+    for row in rows:
+        if row["chosen"]:
+            source = scratch / target / row["format"]
+            pack = package.tarred if target.startswith(CLOUD) else package.zipped
+            pack(source, folder / _place(target))
+            shutil.copyfile(source / "model.onnx", (folder / _place(target)).parent / "model.onnx")

@@ -1,0 +1,220 @@
+"""A released model on onnxruntime and numpy: checked before it is trusted, the same in endpoint and device.
+
+    N samples in a batch   C, H, W channels, height, width   K classes
+
+A package is a folder: `model.onnx`, `contract.json`, `golden.npz`, and `model.json`, which names the sha256 of every
+other file. `Model.load` goes through the gate in this order, and stops at the first finding: every file there and
+unchanged, a schema and an opset we know, the graph loads, its input is the contract's, a warm-up runs, the golden
+samples give the golden answers, and the 95th percentile stays within the budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models import features
+from models.contract import Contract, ContractError
+
+SCHEMA = 1
+OPSETS = range(13, 25)
+WARM_UP = 3
+TIMED = 20
+# A device under load jitters; the budget is meant for the model, not for one unlucky scheduling.
+SLACK = 1.5
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+class PackageError(Exception):
+    """A package that must not serve. `code` is one of missing, digest, schema, opset, load, shape, golden, slow."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+    @property
+    def reason_code(self) -> str:
+        return self.code
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answers to one batch: `probabilities` [N, K] float32, rows sum to one; `labels` the N most likely class names."""
+
+    probabilities: Floats
+    labels: tuple[str, ...]
+
+    @property
+    def indices(self) -> npt.NDArray[np.int64]:
+        """The N most likely classes, as positions in the contract's `classes`."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confidences(self) -> Floats:
+        """The N largest probabilities."""
+        return np.asarray(self.probabilities.max(axis=1), np.float32)
+
+
+class Model:
+    """One checked package, ready to answer. Thread-safe: onnxruntime's session is, and nothing else changes."""
+
+    def __init__(self, session: Any, contract: Contract, about: dict[str, Any], sha256: str) -> None:
+        self._session = session
+        self._input = str(session.get_inputs()[0].name)
+        self.contract = contract
+        self.about = about
+        self.version = str(about["version"])
+        self.sha256 = sha256
+
+    @classmethod
+    def load(cls, package: Path, threads: int | None = None) -> Model:
+        """The package in folder `package`, after all its checks; `threads` None takes what this process may use.
+
+        Raises PackageError with the code of the first check that failed.
+        """
+        about = describe(package)
+        contract = _contract(package)
+        session = _session(package / about["file"], threads)
+        _check_input(session, contract)
+        model = cls(session, contract, about, about["sha256"][about["file"]])
+        golden_in, golden_out = _golden(package)
+        model._warm_up(golden_in)
+        model._check_golden(golden_in, golden_out, float(about["tolerance"]))
+        model._check_speed(golden_in[:1], float(about["p95_ms"]))
+        return model
+
+    def predict(self, batch: Pixels) -> Prediction:
+        """`batch` uint8 [N, C, H, W], raw values 0..255. Raises ValueError when it is anything else."""
+        if batch.dtype != np.uint8 or batch.ndim != 4 or tuple(batch.shape[1:]) != tuple(self.contract.shape):
+            wanted = "N, " + ", ".join(map(str, self.contract.shape))
+            raise ValueError(f"expected uint8 [{wanted}], got {batch.dtype} {list(batch.shape)}")
+        probabilities = np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
+        classes = self.contract.classes
+        return Prediction(probabilities, tuple(classes[i] for i in probabilities.argmax(axis=1)))
+
+    def predict_bytes(self, images: Sequence[bytes]) -> Prediction:
+        """Encoded pictures (PNG, JPEG, …). Raises features.CorruptSample for one that does not decode."""
+        return self.predict(np.stack([features.decode(data, self.contract.shape) for data in images]))
+
+    def _warm_up(self, samples: Pixels) -> None:
+        try:
+            for _ in range(WARM_UP):
+                self.predict(samples)
+        except Exception as error:
+            raise PackageError("load", f"the graph does not run: {error}") from error
+
+    def _check_golden(self, samples: Pixels, expected: Floats, tolerance: float) -> None:
+        got = self.predict(samples).probabilities
+        if got.shape != expected.shape:
+            raise PackageError("golden", f"answers {list(got.shape)}, the golden ones are {list(expected.shape)}")
+        worst = float(np.abs(got - expected).max()) if np.isfinite(got).all() else float("inf")
+        if not worst <= tolerance:
+            raise PackageError("golden", f"an answer is off by {worst:.3g}, tolerated are {tolerance:.3g}")
+
+    def _check_speed(self, sample: Pixels, budget_ms: float) -> None:
+        p95 = float(np.percentile(timed(self, sample, TIMED), 95))
+        if p95 > budget_ms * SLACK:
+            raise PackageError("slow", f"95 % of answers take up to {p95:.2f} ms, the budget is {budget_ms:g} ms")
+
+
+def timed(model: Model, batch: Pixels, rounds: int) -> list[float]:
+    """Milliseconds of each of `rounds` predictions of `batch`."""
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        model.predict(batch)
+        taken.append((time.perf_counter() - start) * 1000.0)
+    return taken
+
+
+def describe(package: Path) -> dict[str, Any]:
+    """`model.json` of a package whose files are all there and unchanged, with `file`, the graph's name, added.
+
+    Raises PackageError: missing, digest, schema or opset.
+    """
+    path = package / "model.json"
+    if not path.is_file():
+        raise PackageError("missing", f"{path.name} is not in the package")
+    try:
+        about: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        digests = dict(about["sha256"])
+        schema, opset = int(about["schema"]), int(about["opset"])
+        for key in ("version", "p95_ms", "tolerance"):
+            about[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PackageError("schema", f"model.json is not what this runtime reads: {error!r}") from error
+    if schema != SCHEMA:
+        raise PackageError("schema", f"model.json has schema {schema}, this runtime reads {SCHEMA}")
+    for name, expected in sorted(digests.items()):
+        _check_file(package, name, str(expected))
+    for name in ("model.onnx", "contract.json", "golden.npz"):
+        if name not in digests:
+            raise PackageError("missing", f"model.json names no digest of {name}")
+    if opset not in OPSETS:
+        raise PackageError("opset", f"opset {opset}; this runtime runs {OPSETS.start} to {OPSETS.stop - 1}")
+    return {**about, "file": "model.onnx"}
+
+
+def _check_file(package: Path, name: str, expected: str) -> None:
+    path = package / name
+    if Path(name).name != name or not path.is_file():
+        raise PackageError("missing", f"{name} is not in the package")
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    if actual != expected:
+        raise PackageError("digest", f"{name} has sha256 {actual[:12]}…, model.json says {expected[:12]}…")
+
+
+def _contract(package: Path) -> Contract:
+    try:
+        return Contract.load(package / "contract.json")
+    except (ContractError, OSError) as error:
+        raise PackageError("schema", str(error)) from error
+
+
+def _session(path: Path, threads: int | None) -> Any:
+    # Releases from 1.29 on resolve a vendor's host at import unless this is set before it.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or _cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise PackageError("load", f"onnxruntime does not load {path.name}: {error}") from error
+
+
+def _cores() -> int:
+    """The cores that this process may run on; Linux alone can tell them from those that the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _check_input(session: Any, contract: Contract) -> None:
+    inputs = session.get_inputs()
+    shape = list(inputs[0].shape[1:])
+    if len(inputs) != 1 or shape != list(contract.shape) or inputs[0].type != "tensor(uint8)":
+        got = f"{inputs[0].type} [N, {', '.join(map(str, shape))}]"
+        raise PackageError("shape", f"the graph takes {got}, the contract says uint8 [N, {list(contract.shape)}]")
+
+
+def _golden(package: Path) -> tuple[Pixels, Floats]:
+    try:
+        with np.load(package / "golden.npz", allow_pickle=False) as data:
+            return np.asarray(data["inputs"], np.uint8), np.asarray(data["outputs"], np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise PackageError("golden", f"golden.npz cannot be read: {error!r}") from error

@@ -116,7 +116,7 @@ def root_cause(rows: Iterable[State]) -> State | None:
     """The state whose own error ended the flow: the last failed one that is no Fail state."""
     failed = [row for row in rows if row.error is not None]
     own = [row for row in failed if row.resource != "fail"]
-    return (own or failed or [None])[-1]
+    return next(reversed(own or failed), None)
 
 
 def text_of(state: State) -> Iterator[str]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lab.engine import Engine
 
 READY_SECONDS = 60.0
-NO_PROXY = "127.0.0.1,localhost"
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,8 @@ def start(home: Home, root: Path, *, region: str, port: int = 0, with_us: bool) 
 
 
 def environment(home: Home) -> dict[str, str]:
-    """The environment of our children: ours, with the repository first to import from and no proxy to loopback."""
-    env = {**os.environ, "PYTHONPATH": str(home.repo), "PYTHONUNBUFFERED": "1"}
-    for name in ("NO_PROXY", "no_proxy"):
-        env[name] = ",".join(filter(None, [os.environ.get(name), NO_PROXY]))
-    return env
-
-
-def bypass_proxies() -> None:
-    """Lets this process reach the loopback endpoint whatever proxy the shell is set to."""
-    for name in ("NO_PROXY", "no_proxy"):
-        if NO_PROXY not in os.environ.get(name, ""):
-            os.environ[name] = ",".join(filter(None, [os.environ.get(name), NO_PROXY]))
+    """The environment of our children: ours, with the repository first to import from."""
+    return {**os.environ, "PYTHONPATH": str(home.repo), "PYTHONUNBUFFERED": "1"}
 
 
 def _wait_for(child: subprocess.Popen[bytes], root: Path) -> Server:

@@ -87,7 +87,7 @@ def of_state(state: State, entries: Sequence[Entry]) -> Entry | None:
     until = (state.end if state.end is not None else float("inf")) + patience
     found = [entry for entry in entries if entry.kind == kind and state.start - SLACK <= entry.start <= until]
     named = [entry for entry in found if entry.name in names_of(state)]
-    return (named or found or [None])[0]
+    return next(iter(named or found), None)
 
 
 def names_of(state: State) -> set[str]:

@@ -30,8 +30,10 @@ def every(home: Home) -> list[Log]:
         found += [Log(f"device {path.parent.parent.name}", path.stem, path) for path in devices]
         found.append(Log("engine", "server", server.root / "server.log"))
     for folder in home.runs_newest_first():
-        paths = sorted(folder.glob("logs/**/*.*"))
-        found += [Log(f"run {folder.name}", path.stem.partition("-")[2] or path.stem, path) for path in paths]
+        states = sorted(folder.glob("logs/*/log.txt"))
+        found += [Log(f"run {folder.name}", path.parent.name.partition("-")[2], path) for path in states]
+        devices = sorted(folder.glob("logs/devices/*/*.log"))
+        found += [Log(f"run {folder.name} {path.parent.name}", path.stem, path) for path in devices]
     return found
 
 
@@ -40,7 +42,7 @@ def find(home: Home, name: str) -> Log:
     logs = every(home)
     wanted = name.lower()
     exact = [log for log in logs if log.name.lower() == wanted]
-    close = [log for log in logs if wanted in log.name.lower() or wanted in log.path.stem.lower()]
+    close = [log for log in logs if wanted in log.name.lower()]
     if exact or close:
         return (exact or close)[0]
     names = sorted({log.name for log in logs})

@@ -2,7 +2,7 @@
 
 record.json            the summary that DESIGN.md §6 fixes
 flow.json              both state machines as deployed, for the picture
-logs/NN-<State>.txt    what the state's job said; for a state without a job, its events
+logs/NN-<State>/log.txt   what the state's job said; for a state without a job, its events
 curated/ train/ evaluate/ gate/ export/   the data bucket's prefixes of this run
 release/               the release's manifest and artefacts
 recipes/*.json         the Greengrass recipes as deployed
@@ -85,7 +85,8 @@ def _states(states: Sequence[State], entries: Sequence[Entry], root: Path, folde
 
 
 def _row(number: int, state: State, entries: Sequence[Entry], root: Path, logs: Path) -> dict[str, Any]:
-    log = logs / f"{number:02d}-{state.name}.txt"
+    log = logs / f"{number:02d}-{state.name}" / "log.txt"
+    log.parent.mkdir()
     source = log_of(state, entries, root)
     events = "\n".join(history.text_of(state)) + "\n"
     if source is not None:
@@ -98,7 +99,7 @@ def _row(number: int, state: State, entries: Sequence[Entry], root: Path, logs: 
         "resource": state.resource,
         "status": state.status,
         "seconds": round(state.seconds, 3),
-        "log": f"logs/{log.name}",
+        "log": f"logs/{log.parent.name}/{log.name}",
         "start": round(state.start, 3),
     }
     notes = {"visits": state.visits if state.visits > 1 else None, "caught": state.caught, "error": state.error}

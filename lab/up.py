@@ -21,7 +21,6 @@ SDK_DEFAULTS = "SchemaVersion: '1.0'\nSageMaker:\n  PythonSDK:\n    Modules:\n  
 def up(home: Home, progress: Progress, *, port: int, size: str | None = None, dataset: str | None = None) -> Server:
     """Starts the embedded AWS in the background and deploys the stack. Raises EngineError when one runs already."""
     refuse_full_disk(home)
-    launch.bypass_proxies()
     there = launch.running(home.up)
     if there is not None:
         raise EngineError(
@@ -53,7 +52,6 @@ def down(home: Home) -> Server | None:
 
 def required(home: Home) -> Server:
     """The embedded AWS that `up` started. Raises EngineError when none runs."""
-    launch.bypass_proxies()
     server = launch.running(home.up)
     if server is None:
         raise EngineError("no embedded AWS is running", "start it: lab up")
@@ -95,6 +93,6 @@ def env(home: Home) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": launch.NO_PROXY,
+        "NO_PROXY": "127.0.0.1,localhost",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home.up / "sagemaker.yaml"),
     }

@@ -1,0 +1,156 @@
+"""Writes a run's report.html: one file that opens offline, made from what lies in the run's folder."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import flowchart, pictures
+from lab.home import read_json, write_atomically
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+METRICS = {"classification": "accuracy", "regression": "rmse"}
+PNG = b"\x89PNG\r\n\x1a\n"
+HEADLINES = {"SUCCEEDED": "succeeded", "REFUSED": "refused by the gate", "FAILED": "failed"}
+
+
+def render(folder: Path) -> Path:
+    """Writes `folder`/report.html from its record and the files beside it; a part the run never reached says so."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"figure": figure, "bytes": bytes_for_people, "clock": clock, "tojson_short": json.dumps}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    path = folder / "report.html"
+    write_atomically(path, template.render(**_context(folder)))
+    return path
+
+
+def _context(folder: Path) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    record = read_json(folder / "record.json")
+    report = _read(folder / "evaluate" / "report.json")
+    data = _read(folder / "curated" / "data_report.json")
+    metric = METRICS.get(str(record.get("task", "classification")), "accuracy")
+    models = _models(record)
+    children = max(0.0, record["seconds"] - record["engine"]["overhead_seconds"])
+    time_rows = [("jobs, functions, endpoint, device", children), *record["engine"]["phases"].items()]
+    return {
+        "record": record,
+        "headline": HEADLINES.get(record["status"], record["status"]),
+        "metric": metric,
+        "models": models,
+        "flows": [Markup(svg) for svg in _flows(folder, record)],
+        "failed": [row for row in record["states"] if row["status"] == "FAILED"],
+        "intervals": Markup(pictures.intervals(models, metric, f"{metric} with 95 % intervals")),
+        "losses": Markup(pictures.curves(report.get("history") or [], "loss", "loss by epoch")),
+        "scores": Markup(pictures.curves(report.get("history") or [], "accuracy", "accuracy by epoch")),
+        "matrix": Markup(pictures.confusion(report.get("confusion") or [], report.get("classes") or [])),
+        "per_class": report.get("per_class") or [],
+        "worst": _with_images(report.get("worst") or []),
+        "samples": _by_label(_with_images(report.get("samples") or [])),
+        "data": data,
+        "counts": _counts(data, _read(folder / "curated" / "contract.json")),
+        "contract": _read(folder / "curated" / "contract.json"),
+        "shares": Markup(pictures.shares(time_rows, "wall time")),
+        "time_rows": time_rows,
+        "recipes": sorted(path.name for path in folder.glob("recipes/*.json")),
+    }
+
+
+def _models(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The model, the champion it met, and the baselines, best known first row is ours."""
+    metrics = record["metrics"]
+    rows: list[tuple[str, Mapping[str, Any]]] = [("this model", metrics.get("test") or {})]
+    if metrics.get("champion"):
+        rows.append(("champion", metrics["champion"]))
+    baselines: Mapping[str, Mapping[str, Any]] = metrics.get("baseline") or {}
+    rows += [(name.replace("_", " "), values) for name, values in baselines.items()]
+    return [row for row in rows if row[1]]
+
+
+def _flows(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """A picture of each state machine that ran."""
+    drawn = []
+    for name, definition in _read(folder / "flow.json").items():
+        rows = [row for row in record["states"] if row["flow"] == name]
+        if rows:
+            drawn.append(flowchart.draw(definition, rows, f"state machine {name} as it ran"))
+    return drawn
+
+
+def _counts(data: Mapping[str, Any], contract: Mapping[str, Any]) -> dict[str, Any]:
+    """Samples per split and class as a table: columns, rows with a share for a bar, the sum."""
+    counts: Any = contract.get("counts") or data.get("counts") or {}
+    splits = {str(name): row for name, row in counts.items() if isinstance(row, dict)}
+    classes = list(dict.fromkeys(label for row in splits.values() for label in row))
+    most = max((sum(int(row.get(label, 0)) for row in splits.values()) for label in classes), default=1) or 1
+    rows = []
+    for label in classes:
+        parts = [int(row.get(label, 0)) for row in splits.values()]
+        rows.append({"label": label, "parts": parts, "sum": sum(parts), "share": sum(parts) / most})
+    return {"splits": list(splits), "rows": rows, "sum": sum(row["sum"] for row in rows)}
+
+
+def _with_images(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with an `image` to embed, those left out whose picture is no PNG."""
+    kept = []
+    for row in rows:
+        text = str(row.get("png_base64", ""))
+        try:
+            raw = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if raw.startswith(PNG):
+            kept.append({**row, "image": f"data:image/png;base64,{text}"})
+    return kept
+
+
+def _by_label(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(str(row.get("label", "")), []).append(row)
+    return found
+
+
+def figure(value: Any) -> str:
+    """A number for a table: four figures after the point when small, none of the noise when not one."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.2f}"
+
+
+def bytes_for_people(value: Any) -> str:
+    """Bytes with a unit."""
+    if value is None:
+        return "–"
+    size = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object beside the record, empty when the run did not get as far as writing it."""
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    return found if isinstance(found, dict) else {}

@@ -70,8 +70,7 @@ def synthesize(settings: Settings, out: Path) -> None:
             synthesizer=aws_cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
         )
         aws_cdk.Tags.of(stack).add("lab", settings.prefix)
-        if os.environ.get("NAG", "1") == "1":
-            aws_cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+        aws_cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
         app.synth()
     (out / "lab.json").write_text(json.dumps(stack.facts(), indent=1, sort_keys=True) + "\n", "utf-8")
 

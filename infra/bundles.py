@@ -1,7 +1,7 @@
 """Which files of the repository each job, function, image and device receives, and which runtime it finds there.
 
 A bundle names its entries: what the cloud starts. Everything of ours that an entry imports, and what that imports in
-turn, travels with it, and nothing else does; data files are listed. A path in a bundle equals the path in the repository.
+turn, travels with it, and nothing else does; data files are listed. Paths in a bundle equal paths in the repository.
 """
 
 from __future__ import annotations

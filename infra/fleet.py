@@ -1,11 +1,10 @@
-"""The devices' side: thing groups, what a device may do, the runtime component and its deployment with a pinned nucleus."""
+"""Thing groups, what a device may do, the runtime component and its deployment with a pinned nucleus."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-from aws_cdk import Aws
 from aws_cdk import aws_greengrassv2 as greengrass
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot

@@ -171,13 +171,13 @@ def _gates(parts: Parts) -> dict[str, State]:
             {
                 "TableName": parts.table,
                 "Key": {"claim": {"S.$": "$.manifest.claim"}},
-                "UpdateExpression": "SET #status = :status, model_package = :package, version = :version, updated = :now",
+                "UpdateExpression": "SET #status = :status, model_package = :package, version = :version, updated = :at",
                 "ExpressionAttributeNames": {"#status": "status"},
                 "ExpressionAttributeValues": {
                     ":status": {"S": "PENDING_APPROVAL"},
                     ":package": {"S.$": "$.registered.model_package"},
                     ":version": {"S.$": "$.registered.version"},
-                    ":now": {"S.$": "$$.State.EnteredTime"},
+                    ":at": {"S.$": "$$.State.EnteredTime"},
                 },
             },
             service="dynamodb",

@@ -17,7 +17,7 @@ from infra.permissions import Allow, role
 
 
 class Function(Construct):
-    """One function; `name` is its bundle's name, so `gate` is `<prefix>-gate`, handler `pipelines.functions.gate.handler`."""
+    """One function, named after its bundle: `gate` is `<prefix>-gate`, its handler `pipelines.functions.gate.handler`."""
 
     def __init__(
         self,

@@ -190,7 +190,7 @@ def _context(dockerfile: str, requirements: bytes, files: dict[str, bytes] | Non
     )
 
 
-# YAML admits JSON. Two executions may ask for the same tag at once: the second push meets an immutable tag, which is fine.
+# YAML admits JSON. Two executions may ask for one tag at once: the second push meets an immutable tag, which is fine.
 BUILDSPEC = {
     "version": 0.2,
     "phases": {

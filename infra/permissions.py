@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aws_cdk import Acknowledgment, Validations
+from aws_cdk import Acknowledgment, Stack, Validations
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
@@ -54,10 +54,27 @@ def role(
         description=description,
         inline_policies={"work": iam.PolicyDocument(statements=[allow.statement() for allow in allows])},
     )
-    reasons = dict.fromkeys(allow.why for allow in allows if allow.why)
-    if reasons:
-        Validations.of(made).acknowledge(Acknowledgment(id="AwsSolutions-IAM5", reason="; ".join(reasons)))
+    findings = {
+        f"AwsSolutions-IAM5[{kind}::{_finding(Stack.of(made).resolve(item))}]": allow.why
+        for allow in allows
+        for kind, items in (("Action", allow.actions), ("Resource", allow.on))
+        for item in items
+        if "*" in item
+    }
+    if findings:
+        acknowledged = [Acknowledgment(id=finding, reason=why) for finding, why in findings.items()]
+        Validations.of(made).acknowledge(*acknowledged)
     return made
+
+
+def _finding(value: Any) -> str:
+    """A resource as cdk-nag writes it: references in angle brackets, everything else as it is."""
+    if isinstance(value, str):
+        return value
+    ((function, argument),) = value.items()
+    if function == "Fn::Join":
+        return "".join(_finding(part) for part in argument[1])
+    return f"<{argument}>" if function == "Ref" else f"<{'.'.join(argument)}>"
 
 
 def service(principal: str, *, account: str, source: str | None = None) -> iam.IPrincipal:

@@ -11,6 +11,7 @@ from typing import Any
 from infra import states
 from infra.states import State
 
+VERSION = "$.release.prepared.version"
 CAUGHT = "RecordReleaseFailure"
 
 
@@ -147,8 +148,8 @@ def _group(parts: Parts, title: str, group: str, *, then: str) -> dict[str, Stat
             "aws-sdk:greengrassv2:createDeployment",
             {
                 "TargetArn": parts.groups[group],
-                "DeploymentName.$": f"States.Format('{parts.model_component} {{}} {group}', $.release.prepared.version)",
-                "Components": {parts.model_component: {"ComponentVersion.$": "$.release.prepared.version"}},
+                "DeploymentName.$": f"States.Format('{parts.model_component} {{}} {group}', {VERSION})",
+                "Components": {parts.model_component: {"ComponentVersion.$": VERSION}},
                 "IotJobConfiguration": _job_limits(parts),
             },
             service="greengrassv2",

@@ -9,7 +9,7 @@ from typing import Any
 
 State = dict[str, Any]
 
-# What each integration throws when it is asked too fast or fails on its own side (never what a job's own failure throws).
+# What each integration throws when asked too fast or failing on its own side; never what a job's own failure throws.
 THROTTLING = {
     "lambda": [
         "Lambda.ClientExecutionTimeoutException",
@@ -46,7 +46,7 @@ def task(
     result: str | None = None,
     catch: list[State] | None = None,
 ) -> State:
-    """One Task. `select` shapes the result, `result` is where it goes (None drops it); `catch` comes before the last."""
+    """One Task. `select` shapes the result, `result` is where it goes (None drops it); `catch` goes before States.ALL."""
     state: State = {
         "Type": "Task",
         "Resource": f"arn:aws:states:::{resource}",

@@ -25,6 +25,9 @@ from infra.permissions import Allow, role
 from infra.staging import Staging
 
 
+CALLS = ("Invocations", "Invocation4XXErrors", "Invocation5XXErrors")
+
+
 class Watch(Construct):
     """Telemetry rule and feedback function, alarms, dashboard, budget."""
 
@@ -267,8 +270,7 @@ class Watch(Construct):
             _widget("State machines", 0, 0, self._names.region, states, stat="Sum"),
             _widget(
                 "Endpoint: calls and errors", 12, 0, self._names.region,
-                [["AWS/SageMaker", metric, *live] for metric in ("Invocations", "Invocation4XXErrors", "Invocation5XXErrors")],
-                stat="Sum",
+                [["AWS/SageMaker", metric, *live] for metric in CALLS], stat="Sum",
             ),
             _widget(
                 "Endpoint: microseconds", 0, 6, self._names.region,

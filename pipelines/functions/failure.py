@@ -1,6 +1,6 @@
 """Records how a run ended when it did not reach its aim, in words a person can read.
 
-Event: `{"run", "error": {"Error", "Cause"}, "claim"?, "model_package"?}`; the row is found by the claim, or by the one
+Event: `{"run", "error": {"Error", "Cause"}, "claim"?, "model_package"?}`; the row is found by the claim, or by the run
 that stands on the package. Answer: `{"error", "cause", "recorded"}`. A gate that said no leaves REFUSED, all else
 FAILED.
 """
@@ -68,21 +68,15 @@ def sentence(cause: str) -> str:
 
 
 def _mark(event: dict[str, Any], here: Runtime, status: str, cause: str) -> bool:
-    claim, run = event.get("claim") or "", str(event.get("run", ""))
-    if not claim and event.get("model_package"):
-        # A release is another execution than the run that made the package: the row is known by the claim alone.
-        claim, run = _claim_of(event["model_package"], here), ""
-    if not claim:
-        return False
     try:
+        claim, run = event.get("claim", ""), str(event.get("run", ""))
+        if not claim and event.get("model_package"):
+            # A release is an execution of its own: the run that made the package stands on the package.
+            run = Registration.of(here.sagemaker.describe_model_package(ModelPackageName=event["model_package"])).run
+            claim = runs.claim_of(here.dynamodb, here.table, run)
+        if not claim:
+            return False
         runs.mark(here.dynamodb, here.table, claim, status=status, run=run, cause=cause)
-    except runs.RowMissing:
+    except (runs.RowMissing, RegistryError):
         return False
     return True
-
-
-def _claim_of(package: str, here: Runtime) -> str:
-    try:
-        return Registration.of(here.sagemaker.describe_model_package(ModelPackageName=package)).claim
-    except (RegistryError, here.sagemaker.exceptions.ClientError):
-        return ""

@@ -1,8 +1,8 @@
 """Keeps what a device reports: one object per message, and metrics that alarms and the dashboard read.
 
-Started by an IoT rule; the event is the telemetry message (at most 2 KB of JSON). A message that comes twice is stored and
-counted once;
-one that a device kept too long to be counted is only stored. A message that is not telemetry is refused with what is wrong, and so shows in the function's errors.
+Started by an IoT rule; the event is the telemetry message (at most 2 KB of JSON) and `topic_thing`, who sent it by the
+broker's word. A message that comes twice is stored and counted once; one that a device kept too long for CloudWatch is
+only stored. A message that is not telemetry is refused with what is wrong, and so shows in the function's errors.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ def place(event: dict[str, Any]) -> str:
     for name in ("thing", "id"):
         if not NAME.fullmatch(str(event.get(name, ""))):
             raise BadTelemetry(f"telemetry whose {name} is {event.get(name)!r}; allowed: {NAME.pattern}")
+    if event.get("topic_thing", event["thing"]) != event["thing"]:
+        raise BadTelemetry(f"telemetry of {event['thing']!r} on the topic of {event['topic_thing']!r}")
     return f"telemetry/{event['thing']}/{_when(event):%Y-%m-%d}/{event['id']}.json"
 
 

@@ -1,7 +1,7 @@
 """Registers a gated release as a model package that waits for a person's approval.
 
-Event: `{"run", "bucket", "checkpoint", "execution", "claim"}`, where `checkpoint` is the S3 URI of the training job's
-model.tar.gz and `claim` the key of the run's row. Answer: `{"model_package", "version", "approval"}`. A version is
+Event: `{"run", "bucket", "checkpoint", "execution"}`, where `checkpoint` is the S3 URI of the training job's
+model.tar.gz. Answer: `{"model_package", "version", "approval"}`. A version is
 registered once: the same weights again give the package that is there.
 """
 
@@ -60,7 +60,6 @@ def register(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
         version=version,
         checkpoint=event["checkpoint"],
         manifest=f"s3://{bucket}/releases/{version}/manifest.json",
-        claim=event["claim"],
     )
     made = here.sagemaker.create_model_package(**_request(here, registration, manifest))
     return {"model_package": made["ModelPackageArn"], "version": version, "approval": "PendingManualApproval"}

@@ -75,7 +75,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def prepare(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
-    """Names and locations of one release. Raises ReleaseRefused, EndpointBusy, RegistryError."""
+    """Names and locations of one release. Raises ReleaseRefused, EndpointBusy, RegistryError, RowMissing."""
     package = _package(event, here)
     if package["ModelApprovalStatus"] != "Approved":
         raise ReleaseRefused(
@@ -89,7 +89,7 @@ def prepare(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
         "version": registration.version,
         "component_version": registration.version,
         "run": registration.run,
-        "claim": registration.claim,
+        "claim": runs.claim_of(here.dynamodb, here.table, registration.run),
         "model_name": name,
         "config_name": name,
         "endpoint_name": here.endpoint,
@@ -118,7 +118,8 @@ def publish(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
 def record(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     """Marks the run's row as released. Raises RowMissing, RegistryError."""
     registration = Registration.of(_package(event, here))
-    runs.mark(here.dynamodb, here.table, registration.claim, status="RELEASED", version=registration.version)
+    claim = runs.claim_of(here.dynamodb, here.table, registration.run)
+    runs.mark(here.dynamodb, here.table, claim, status="RELEASED", version=registration.version)
     return {"run": registration.run, "version": registration.version, "status": "RELEASED"}
 
 

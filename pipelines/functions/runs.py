@@ -33,3 +33,18 @@ def mark(dynamodb: Any, table: str, claim: str, *, status: str, run: str = "", *
     except dynamodb.exceptions.ConditionalCheckFailedException as error:
         holder = f" that run {run} holds" if run else ""
         raise RowMissing(f"table {table} has no row {claim}{holder}") from error
+
+
+def claim_of(dynamodb: Any, table: str, run: str) -> str:
+    """The key of a run's row. The table holds one small row per run, so it is read through. Raises RowMissing."""
+    pages = dynamodb.get_paginator("scan").paginate(
+        TableName=table,
+        FilterExpression="#run = :run",
+        ProjectionExpression="#claim",
+        ExpressionAttributeNames={"#run": "run", "#claim": "claim"},
+        ExpressionAttributeValues={":run": {"S": run}},
+    )
+    for page in pages:
+        for item in page["Items"]:
+            return str(item["claim"]["S"])
+    raise RowMissing(f"table {table} has no row of run {run}")

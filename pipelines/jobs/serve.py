@@ -1,0 +1,54 @@
+"""Starts the endpoint's server: SageMaker's contract (port, model folder, `serve`) around models.serve."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.runtime import PackageError
+from models.serve import serve
+from pipelines.jobs import folders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What SageMaker says about this container. It serves on all interfaces, for that is where the platform asks."""
+
+    model: Path
+    host: str
+    port: int
+
+    @classmethod
+    def read(cls) -> Environment:
+        """From the process's environment."""
+        return cls(
+            model=Path(os.environ.get("SM_MODEL_DIR") or folders.ml() / "model"),
+            host=os.environ.get("BIND_HOST") or "0.0.0.0",
+            port=int(os.environ.get("SAGEMAKER_BIND_TO_PORT") or 8080),
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM. Exit 1 when the model package must not serve."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.jobs.serve")
+    parser.add_argument(
+        "command", nargs="?", choices=["serve"], default="serve", help="what SageMaker adds to the entry"
+    )
+    parser.parse_args(argv)
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    here = Environment.read()
+    try:
+        serve(here.model, here.host, here.port)
+    except PackageError as error:
+        logging.getLogger(__name__).error("the package in %s must not serve: %s", here.model, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Trains on the curated channel: script mode's hyperparameters, folders and log lines around models.train.
+
+SageMaker's training toolkit starts this file with each hyperparameter as `--name value`. It resumes from what is in the
+checkpoint folder, and writes one line per epoch that SageMaker's metric definitions read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from models.train import Config, train
+from pipelines.jobs import folders, tracking
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The container's folders as the toolkit names them."""
+
+    curated: Path
+    model: Path
+    checkpoints: Path
+
+    @classmethod
+    def read(cls) -> Environment:
+        """From the process's environment."""
+        return cls(
+            curated=Path(os.environ["SM_CHANNEL_CURATED"]),
+            model=Path(os.environ["SM_MODEL_DIR"]),
+            checkpoints=Path(os.environ.get("CHECKPOINT_DIR") or folders.ml() / "checkpoints"),
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """One training run."""
+    config, run = _arguments(argv)
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    here = Environment.read()
+    with tracking.tracked(run, config) as note:
+
+        def on_epoch(figures: dict[str, Any]) -> None:
+            log.info("%s;", " ".join(f"{name}={_text(value)}" for name, value in figures.items()))
+            note(figures)
+
+        train(config, here.curated, here.model, here.checkpoints, on_epoch)
+    return 0
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _arguments(argv: Sequence[str] | None) -> tuple[Config, str]:
+    """Every field of Config is a hyperparameter of the same name."""
+    parser = argparse.ArgumentParser(prog="pipelines/jobs/train.py", allow_abbrev=False)
+    parser.add_argument("--run", default="", help="the execution's name, a tag of the tracked run")
+    for field in fields(Config):
+        default = None if field.default is MISSING else field.default
+        kind = {"int": int, "float": float}.get(str(field.type), str)
+        parser.add_argument(f"--{field.name}", type=kind, default=default, required=field.default is MISSING)
+    given = vars(parser.parse_args(argv))
+    run = str(given.pop("run"))
+    return Config(**given), run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -106,11 +106,12 @@ def place(graph: Graph, ran: set[str]) -> dict[str, Placed]:
 
 
 def _trunk(graph: Graph, ran: set[str]) -> list[str]:
-    """The longest way from the start to an end without going in circles; of equals, the one that ran."""
+    """The longest way from the start to a good end without going in circles; of equals, the one that ran."""
     best: list[str] = []
 
-    def score(path: list[str]) -> tuple[int, int]:
-        return len(path), sum(name in ran for name in path)
+    def score(path: list[str]) -> tuple[bool, int, int]:
+        good = bool(path) and graph.kinds[path[-1]] != "Fail" and not set(graph.next[path[-1]])
+        return good, len(path), sum(name in ran for name in path)
 
     def walk(path: list[str]) -> None:
         nonlocal best
@@ -129,6 +130,8 @@ def _node(name: str, spot: Placed, kind: str, row: Mapping[str, Any] | None) -> 
     if row is not None and row.get("caught"):
         state = "caught"
     what = kind if row is None or ":" not in str(row["resource"]) else _service(str(row["resource"]))
+    if 7.4 * len(name) + 5.6 * len(what) > WIDTH - 40:
+        what = ""
     title = name if row is None else f"{name}: {row['status']}, {row['seconds']:.2f} s"
     if row is not None and row.get("caught"):
         title += f", caught {row['caught']}"
@@ -160,12 +163,19 @@ def _edges(graph: Graph, places: Mapping[str, Placed], order: Sequence[str]) -> 
     ran = set(order)
     for name, targets in graph.next.items():
         for target in targets:
-            yield _edge(places[name], places[target], "taken" if {name, target} <= ran else "")
+            taken = {name, target} <= ran
+            if taken or not _far(places[name], places[target]):
+                yield _edge(places[name], places[target], "taken" if taken else "")
         for target in graph.catches[name]:
             if not places[target].trunk and places[target].row > places[name].row and places[name].trunk:
                 shared = sum(target in found for found in graph.catches.values()) >= MANY
                 if not shared:
                     yield _edge(places[name], places[target], "taken" if {name, target} <= ran else "")
+
+
+def _far(start: Placed, end: Placed) -> bool:
+    """Whether an edge between two states beside the trunk would run through others."""
+    return not start.trunk and not end.trunk and abs(start.row - end.row) > 1
 
 
 def _edge(start: Placed, end: Placed, how: str) -> str:
@@ -226,7 +236,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], places: Mapping[str, Placed]) -> It
         state = "caught" if row.get("caught") else str(row["status"]).lower()
         size = f'width="{wide:.1f}" height="{BOX - 10}" rx="2"'
         yield f'<rect class="bar {state}" x="{left:.1f}" y="{spot.y + 5}" {size}/>'
-        text = f"{seconds:.1f} s" if seconds >= 0.05 else "·"
+        text = f"{seconds:.1f} s" if seconds >= 0.1 else f"{seconds:.2f} s" if seconds >= 0.005 else ""
         inside = left + wide + 60 > TOTAL_WIDTH
         x, anchor = (left - 6, "end") if inside else (left + wide + 6, "start")
         yield f'<text class="seconds" x="{x:.1f}" y="{spot.middle + 4}" text-anchor="{anchor}">{text}</text>'

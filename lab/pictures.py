@@ -111,7 +111,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     margin = 20 + 7 * min(14, max(len(str(name)) for name in classes))
     size = margin + count * cell
     figures = count <= MOST_CLASSES_WITH_FIGURES
-    parts = [f'<svg class="matrix" viewBox="0 0 {size + 6} {size + 24}" role="img" aria-label="confusion matrix">']
+    parts = [
+        f'<svg class="matrix" viewBox="0 0 {size + 6} {count * cell + 30}" role="img" aria-label="confusion matrix">'
+    ]
     for i, row in enumerate(matrix):
         whole = sum(row) or 1
         y = 6 + i * cell
@@ -132,18 +134,18 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
                 parts.append(
                     f'<text class="cell {ink}" x="{x + cell / 2 - 1:.1f}" y="{y + cell / 2 + 3:.1f}">{value}</text>'
                 )
-    parts += _columns(classes, cell, margin, size)
+    parts += _columns(classes, cell, margin)
     parts.append("</svg>")
     return "\n".join(parts)
 
 
-def _columns(classes: Sequence[str], cell: int, margin: int, size: int) -> Iterator[str]:
+def _columns(classes: Sequence[str], cell: int, margin: int) -> Iterator[str]:
     """Names under the columns; short ones stand, long ones are cut."""
     fits = max(1, int(cell / 6.5))
     for j, name in enumerate(classes):
         text = str(name) if len(str(name)) <= fits else str(name)[: max(1, fits - 1)] + "…"
         x = margin + j * cell + cell / 2
-        yield f'<text class="tick mid" x="{x:.1f}" y="{size - margin + 6 + margin + 10}">{escape(text)}</text>'
+        yield f'<text class="tick mid" x="{x:.1f}" y="{len(classes) * cell + 22}">{escape(text)}</text>'
 
 
 def shares(parts_of_time: Sequence[tuple[str, float]], label: str) -> str:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from lab import flowchart, pictures, report
 
-SECTIONS = "flow data training quality confusion mistakes gate artifacts edge engine cost".split()
+SECTIONS = ["flow", "data", "training", "quality", "confusion", "mistakes", "gate", "artifacts", "edge", "engine"]
+SECTIONS += ["cost"]
 FLOW = {
     "StartAt": "ReadManifest",
     "States": {
@@ -146,8 +147,8 @@ def write_run(folder: Path, *, definitions: dict[str, Any] | None = None, rows: 
     }
     counts = {
         "train": {name: 125 + int(name) for name in classes},
-        "validation": {name: 26 for name in classes},
-        "test": {name: 27 for name in classes},
+        "validation": dict.fromkeys(classes, 26),
+        "test": dict.fromkeys(classes, 27),
     }
     data = {
         "passed": True,

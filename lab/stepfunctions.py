@@ -1,0 +1,272 @@
+"""Step Functions: moto's own interpreter, with the integrations that our flows use made real.
+
+Covers: JSONPath machines · aws-sdk integrations with AWS's casing and error names · glue:startJobRun,
+    sagemaker:createTrainingJob, createProcessingJob and codebuild:startBuild, each with `.sync` · lambda, dynamodb,
+    sns and sqs as moto does them.
+Does not cover: JSONata and Activities (refused when a machine is created) · `.sync` of any other API (the task fails
+    and says so) · express workflows, Map Run limits, redrive.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
+from moto.core.config import default_user_config
+from moto.stepfunctions.parser import models as parser_models
+from moto.stepfunctions.parser.api import HistoryEventType, InvalidDefinition, TaskFailedEventDetails
+from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import CustomErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent, FailureEventException
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import state_task_factory
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_callback
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.resource import ResourceCondition
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
+    StateTaskServiceAwsSdk,
+)
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_callback import (
+    StateTaskServiceCallback,
+)
+from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
+
+from lab.engine import Engine
+
+POLL_SECONDS = 0.1
+# How Step Functions spells a service in error names, where that is not its API name with a capital.
+ERROR_PREFIX = {"dynamodb": "DynamoDb", "greengrassv2": "GreengrassV2", "sagemaker": "SageMaker", "glue": "Glue"}
+
+
+@dataclass(frozen=True)
+class Sync:
+    """How `.sync` waits for one API: what to poll with which names, and which status ends it how."""
+
+    poll: str
+    asks: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+    found: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    status: str
+    good: frozenset[str]
+    bad: frozenset[str]
+
+
+def _job(kind: str) -> Sync:
+    """CreateTrainingJob and its like: named in the request, described until it ended."""
+    return Sync(
+        f"describe_{kind}_job",
+        lambda request, _: {f"{kind.title()}JobName": request[f"{kind.title()}JobName"]},
+        lambda response: response,
+        f"{kind.title()}JobStatus",
+        frozenset({"Completed"}),
+        frozenset({"Failed", "Stopped"}),
+    )
+
+
+SYNC = {
+    ("sagemaker", "create_training_job"): _job("training"),
+    ("sagemaker", "create_processing_job"): _job("processing"),
+    ("glue", "start_job_run"): Sync(
+        "get_job_run",
+        lambda request, response: {"JobName": request["JobName"], "RunId": response["JobRunId"]},
+        lambda response: response["JobRun"],
+        "JobRunState",
+        frozenset({"SUCCEEDED"}),
+        frozenset({"FAILED", "TIMEOUT", "STOPPED", "ERROR", "EXPIRED"}),
+    ),
+    ("codebuild", "start_build"): Sync(
+        "batch_get_builds",
+        lambda _, response: {"ids": [response["Build"]["Id"]]},
+        lambda response: {"Build": response["Builds"][0], "BuildStatus": response["Builds"][0]["BuildStatus"]},
+        "BuildStatus",
+        frozenset({"SUCCEEDED"}),
+        frozenset({"FAILED", "FAULT", "TIMED_OUT", "STOPPED"}),
+    ),
+}
+
+
+def install(engine: Engine) -> None:
+    """Routes every state machine to the interpreter, and its tasks to the services of this engine."""
+    default_user_config["stepfunctions"]["execute_state_machine"] = True
+    os.environ["MOTO_PORT"] = engine.endpoint.rpartition(":")[2]
+    state_task_service_callback._DELAY_SECONDS_SYNC_CONDITION_CHECK = POLL_SECONDS
+    stock = state_task_factory.state_task_service_for
+
+    def service_for(service_name: str) -> Any:
+        if service_name == "aws-sdk":
+            return AwsSdkTask()
+        if any(service == service_name for service, _ in SYNC):
+            return JobTask()
+        return stock(service_name)
+
+    state_task_factory.state_task_service_for = service_for
+    _refuse_what_the_interpreter_cannot()
+
+
+def _refuse_what_the_interpreter_cannot() -> None:
+    """JSONata and Activities are refused when a machine is created; moto would fail in the middle of an execution."""
+    backend = parser_models.StepFunctionsParserBackend
+    validate = backend._validate_definition
+
+    def checked(definition: str) -> None:
+        if '"JSONata"' in definition:
+            raise InvalidDefinition(message="the desk runs JSONPath machines; this definition says JSONata")
+        if re.search(r'"Resource"\s*:\s*"arn:[^"]*:states:[^"]*:activity:', definition):
+            raise InvalidDefinition(message="the desk runs no Activities")
+        validate(definition)
+
+    backend._validate_definition = staticmethod(checked)
+
+
+def recased(value: Any, shape: Any, *, to_boto: bool) -> Any:
+    """`value` with the keys of structures spelled as boto spells them, or as Step Functions does: in PascalCase.
+
+    Keys of maps are data and stay; what a structure does not know stays too, so that the service can refuse it.
+    """
+    kind = getattr(shape, "type_name", None)
+    if kind == "structure" and isinstance(value, dict):
+        known = {name.lower(): name for name in shape.members}
+        result = {}
+        for key, item in value.items():
+            name = known.get(key.lower())
+            spelled = key if name is None else name if to_boto else name[0].upper() + name[1:]
+            result[spelled] = recased(item, shape.members[name], to_boto=to_boto) if name else item
+        return result
+    if kind == "list" and isinstance(value, list):
+        return [recased(item, shape.member, to_boto=to_boto) for item in value]
+    if kind == "map" and isinstance(value, dict):
+        return {key: recased(item, shape.value, to_boto=to_boto) for key, item in value.items()}
+    if kind == "blob" and to_boto and isinstance(value, (dict, list, str)):
+        return (value if isinstance(value, str) else json.dumps(value)).encode()
+    return value
+
+
+def plain(value: Any) -> Any:
+    """`value` as a state's output can hold it: times as milliseconds since 1970, streams as text."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime.datetime):
+        return int(value.timestamp() * 1000)
+    if isinstance(value, StreamingBody):
+        return value.read().decode()
+    if isinstance(value, bytes):
+        return value.decode()
+    return value
+
+
+class Call:
+    """One API of one service, called as Step Functions calls it."""
+
+    def __init__(self, service: str, action: str, region: str, credentials: Any) -> None:
+        self._client = boto_client_for(service=service, region=region, state_credentials=credentials)
+        self._action = action
+        if not hasattr(self._client, action):
+            raise ValueError(f"{service} has no API {action}")
+
+    def __call__(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The response with Step Functions' casing and plain values. Raises botocore's ClientError."""
+        meta = self._client.meta
+        operation = meta.service_model.operation_model(meta.method_to_api_mapping[self._action])
+        response = getattr(self._client, self._action)(**recased(dict(request), operation.input_shape, to_boto=True))
+        response.pop("ResponseMetadata", None)
+        said: dict[str, Any] = plain(recased(response, operation.output_shape, to_boto=False))
+        return said
+
+
+class AwsSdkTask(StateTaskServiceAwsSdk):  # type: ignore[misc]
+    """`arn:aws:states:::aws-sdk:<service>:<action>`."""
+
+    @staticmethod
+    def _normalise_service_error_name(service_name: str) -> str:
+        return ERROR_PREFIX.get(service_name.lower(), service_name[:1].upper() + service_name[1:])
+
+    @staticmethod
+    def _normalise_exception_name(norm_service_name: str, ex: Exception) -> str:
+        """As AWS: `Ecr.ImageNotFoundException`; an error the service does not model is `Ecr.EcrException`."""
+        modelled = type(ex).__name__
+        name = norm_service_name if modelled == "ClientError" else modelled
+        return f"{norm_service_name}.{name}" + ("" if name.endswith("Exception") else "Exception")
+
+    def _eval_service_task(
+        self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
+    ) -> None:
+        call = Call(
+            self._get_boto_service_name(),
+            self._get_boto_service_action(),
+            resource_runtime_part.region,
+            state_credentials,
+        )
+        env.stack.append(call(normalised_parameters))
+
+
+class JobTask(StateTaskServiceCallback):  # type: ignore[misc]
+    """An optimised integration that starts something, and with `.sync` waits for its end."""
+
+    def __init__(self) -> None:
+        super().__init__({ResourceCondition.Sync, ResourceCondition.WaitForTaskToken})
+
+    def _validate_service_integration_is_supported(self) -> None:
+        key = (self.resource.service_name, self._get_boto_service_action())
+        if self.resource.condition is not None and (
+            self.resource.condition != ResourceCondition.Sync or key not in SYNC
+        ):
+            raise ValueError(f"the desk does not cover the task {self.resource.resource_arn}")
+
+    def _eval_service_task(
+        self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
+    ) -> None:
+        service, action = self.resource.service_name, self._get_boto_service_action()
+        env.stack.append(Call(service, action, resource_runtime_part.region, state_credentials)(normalised_parameters))
+
+    def _build_sync_resolver(
+        self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
+    ) -> Callable[[], Any]:
+        service = self.resource.service_name
+        sync = SYNC[service, self._get_boto_service_action()]
+        call = Call(service, sync.poll, resource_runtime_part.region, state_credentials)
+        asked = sync.asks(normalised_parameters, env.stack.pop())
+
+        def resolve() -> Any:
+            found = dict(sync.found(call(asked)))
+            if found[sync.status] in sync.good:
+                return found
+            if found[sync.status] in sync.bad:
+                raise FailureEventException(self._failed(env, found))
+            return None
+
+        return resolve
+
+    def _failed(self, env: Any, found: Mapping[str, Any]) -> FailureEvent:
+        """A job that ended badly is States.TaskFailed, with its whole description as the cause."""
+        task_failed = StatesErrorNameType.StatesTaskFailed
+        return self._event(env, StatesErrorName(typ=task_failed), task_failed.to_name(), json.dumps(found))
+
+    def _from_error(self, env: Any, ex: Exception) -> FailureEvent:
+        """As AWS: `Glue.EntityNotFoundException`; what SageMaker does not model is AmazonSageMakerException."""
+        if not isinstance(ex, ClientError):
+            return super()._from_error(env=env, ex=ex)
+        prefix = {"codebuild": "CodeBuild"}.get(self.resource.service_name) or ERROR_PREFIX[self.resource.service_name]
+        name = type(ex).__name__
+        if name == "ClientError":
+            name = {"SageMaker": "AmazonSageMaker"}.get(prefix, f"AWS{prefix}")
+        error = f"{prefix}.{name}" + ("" if name.endswith("Exception") else "Exception")
+        return self._event(env, CustomErrorName(error), error, ex.response["Error"]["Message"])
+
+    def _event(self, env: Any, name: Any, error: str, cause: str) -> FailureEvent:
+        details = TaskFailedEventDetails(
+            resource=self._get_sfn_resource(), resourceType=self._get_sfn_resource_type(), error=error, cause=cause
+        )
+        return FailureEvent(
+            env=env,
+            error_name=name,
+            event_type=HistoryEventType.TaskFailed,
+            event_details=EventDetails(taskFailedEventDetails=details),
+        )

@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
@@ -52,7 +53,7 @@ def _download(engine: Engine, role_arn: str | None, artifact: Artifact, thing: s
     return data
 
 
-def _s3(engine: Engine, role_arn: str | None, thing: str) -> object:
+def _s3(engine: Engine, role_arn: str | None, thing: str) -> Any:
     if role_arn is None:
         return engine.client("s3")
     session = identity.assume(engine, role_arn, thing)

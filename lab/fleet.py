@@ -32,7 +32,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-class ServiceError(JsonRESTError):
+class ServiceError(JsonRESTError):  # type: ignore[misc]
     """An error with AWS's code and HTTP status."""
 
     statuses: Mapping[str, int] = {"ConflictException": 409, "ResourceNotFoundException": 404}

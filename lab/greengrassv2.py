@@ -35,8 +35,8 @@ def plane() -> ControlPlane:
 def install(engine: Engine) -> None:
     """Routes /greengrass/v2 and /tags of the `greengrass` signing name here, and readies the desk core."""
     _PLANES["plane"] = ControlPlane(engine)
-    v1.url_paths["{0}/greengrass/v2/.*$"] = GreengrassV2Response.dispatch
-    v1.url_paths["{0}/tags/.*$"] = GreengrassV2Response.dispatch
+    v1.url_paths["{0}/greengrass/v2/(?P<rest>.+)$"] = GreengrassV2Response.dispatch
+    v1.url_paths["{0}/tags/(?P<rest>.+)$"] = GreengrassV2Response.dispatch
     _DESKS.append(device.Desk(_PLANES["plane"]))
 
 
@@ -46,7 +46,7 @@ def stop() -> None:
         _DESKS.pop().stop()
 
 
-class GreengrassV2Response(BaseResponse):
+class GreengrassV2Response(BaseResponse):  # type: ignore[misc]
     """One method per API operation; moto finds it by the operation's name in botocore's model."""
 
     def __init__(self) -> None:
@@ -67,7 +67,8 @@ class GreengrassV2Response(BaseResponse):
         return unquote(self.raw_path.partition("?")[0].split(f"/{marker}/", 1)[1].split("/")[0])
 
     def _option(self, name: str) -> str | None:
-        return (self.querystring.get(name) or [None])[0]
+        given: list[str] = self.querystring.get(name) or []
+        return given[0] if given else None
 
     def _page(self, key: str, items: Sequence[dict[str, Any]]) -> ActionResult:
         """One page of a list; the token is the index of the next item."""

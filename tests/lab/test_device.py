@@ -1,0 +1,251 @@
+"""The desk core carries out deployments with real child processes."""
+
+import io
+import json
+import time
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import greengrassv2
+from lab.engine import Engine
+
+REPO = Path(__file__).parents[2]
+BUCKET = "artifacts"
+THING = "lab-dev-desk-1"
+# A component in the style of ours: talks to the nucleus with the real SDK, obeys a file in its work folder.
+PROGRAM = """
+import os, pathlib, sys, time
+from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
+work = pathlib.Path(sys.argv[1])
+with (work / "starts").open("a") as file:
+    file.write(str(os.getpid()) + "\\n")
+client = GreengrassCoreIPCClientV2()
+value = client.get_configuration().value
+print("configured", value.get("word"), "on", os.environ["AWS_IOT_THING_NAME"], flush=True)
+if value.get("word") == "fail":
+    sys.exit("the self-test failed")
+if value.get("word") != "silent":
+    client.update_state(state="RUNNING")
+topic = "lab-dev/" + os.environ["AWS_IOT_THING_NAME"] + "/telemetry"
+client.publish_to_iot_core(topic_name=topic, qos="1", payload=b"{}")
+while not (work / "die").exists():
+    time.sleep(0.05)
+(work / "die").unlink()
+sys.exit(9)
+"""
+
+
+def archive(**files: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as opened:
+        for name, text in files.items():
+            opened.writestr(name, text)
+    return data.getvalue()
+
+
+class Cloud:
+    """The engine with Greengrass, three thing groups, and words for what the tests do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.client = engine.client("greengrassv2")
+        self.root = engine.root / "devices" / THING
+        self.published: list[tuple[str, bytes]] = []
+        for name in ("core", "canary", "fleet"):
+            engine.client("iot").create_thing_group(thingGroupName=f"lab-dev-{name}")
+        engine.client("s3").create_bucket(Bucket=BUCKET)
+        self.put("code.zip", archive(**{"app.py": PROGRAM}))
+
+    def put(self, key: str, data: bytes) -> None:
+        self.engine.client("s3").put_object(Bucket=BUCKET, Key=key, Body=data)
+
+    def component(self, version: str, name: str = "lab-dev.App", **more: Any) -> None:
+        script = "cd {artifacts:decompressedPath}/code && exec python3 -m app {work:path}"
+        lifecycle = more.pop("Lifecycle", {"startup": {"Script": script, "Timeout": 10}})
+        access = {
+            "aws.greengrass.ipc.mqttproxy": {"p": {"operations": ["*"], "resources": ["lab-dev/*/telemetry"]}},
+        }
+        manifest = {
+            "Platform": {"os": "linux", "runtime": "*"},
+            "Lifecycle": lifecycle,
+            "Artifacts": [{"Uri": f"s3://{BUCKET}/code.zip", "Unarchive": "ZIP"}],
+        }
+        recipe = {
+            "RecipeFormatVersion": "2020-01-25",
+            "ComponentName": name,
+            "ComponentVersion": version,
+            "ComponentConfiguration": {"DefaultConfiguration": {"word": "hello", "accessControl": access}},
+            "Manifests": [manifest],
+            **more,
+        }
+        self.client.create_component_version(inlineRecipe=json.dumps(recipe).encode())
+
+    def deploy(self, group: str, components: dict[str, Any]) -> str:
+        target = f"arn:aws:iot:us-east-1:{self.engine.account}:thinggroup/lab-dev-{group}"
+        wanted = {name: one if isinstance(one, dict) else {"componentVersion": one} for name, one in components.items()}
+        made = self.client.create_deployment(targetArn=target, components=wanted)["deploymentId"]
+        deadline = time.monotonic() + 60
+        while self.client.get_deployment(deploymentId=made)["deploymentStatus"] == "ACTIVE":
+            assert time.monotonic() < deadline, "the deployment never ended"
+            time.sleep(0.05)
+        return str(made)
+
+    def status(self, deployment: str) -> str:
+        return str(self.client.get_deployment(deploymentId=deployment)["deploymentStatus"])
+
+    def reason(self, deployment: str) -> str:
+        every = self.client.list_effective_deployments(coreDeviceThingName=THING)["effectiveDeployments"]
+        return str(next(one for one in every if one["deploymentId"] == deployment)["reason"])
+
+    def installed(self) -> dict[str, tuple[str, str]]:
+        answer = self.client.list_installed_components(coreDeviceThingName=THING, topologyFilter="ALL")
+        components = answer["installedComponents"]
+        return {one["componentName"]: (one["componentVersion"], one["lifecycleState"]) for one in components}
+
+    def starts(self, name: str = "lab-dev.App") -> list[int]:
+        return [int(line) for line in (self.root / "work" / name / "starts").read_text().split()]
+
+    def health(self) -> str:
+        return str(self.client.get_core_device(coreDeviceThingName=THING)["status"])
+
+
+@pytest.fixture
+def cloud(desk: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    lines = (REPO / "requirements.lock").read_text().splitlines()
+    lock = dict(line.split("==", 1) for line in lines if "==" in line)
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    settings = {"schema": 1, "runtimes": {"edge": [f"{name}=={lock[name]}" for name in extras["edge"]]}}
+    (desk.root / "assembly" / "lab.json").write_text(json.dumps(settings))
+    greengrassv2.install(desk)
+    made = Cloud(desk)
+    monkeypatch.setattr("lab.iot.publish", lambda _engine, topic, data: made.published.append((topic, data)))
+    yield made
+    greengrassv2.stop()
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(condition())
+
+
+def test_a_deployment_brings_a_component_up_and_says_so_everywhere(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    made = cloud.deploy("core", {"lab-dev.App": "1.0.0", "aws.greengrass.NucleusLite": "2.5.0"})
+    assert cloud.status(made) == "COMPLETED", cloud.reason(made)
+    assert cloud.installed() == {
+        "lab-dev.App": ("1.0.0", "RUNNING"),
+        "aws.greengrass.NucleusLite": ("2.5.0", "RUNNING"),
+    }
+    device = cloud.client.get_core_device(coreDeviceThingName=THING)
+    assert (device["status"], device["coreVersion"], device["platform"]) == ("HEALTHY", "2.5.0", "linux")
+    groups = cloud.engine.client("iot").list_thing_groups_for_thing(thingName=THING)["thingGroups"]
+    assert {one["groupName"] for one in groups} == {"lab-dev-core", "lab-dev-canary", "lab-dev-fleet"}
+    job = cloud.client.get_deployment(deploymentId=made)["iotJobId"]
+    counts = cloud.engine.client("iot").describe_job(jobId=job)["job"]["jobProcessDetails"]
+    assert (counts["numberOfSucceededThings"], counts["numberOfFailedThings"]) == (1, 0)
+    assert eventually(lambda: cloud.published == [(f"lab-dev/{THING}/telemetry", b"{}")])
+    assert f"configured hello on {THING}" in (cloud.root / "logs" / "lab-dev.App.log").read_text()
+    ledger = [json.loads(line) for line in (cloud.engine.root / "ledger.jsonl").read_text().splitlines()]
+    assert [(one["kind"], one["name"], one["rc"]) for one in ledger] == [("device", made, 0)]
+
+
+def test_a_component_that_does_not_change_keeps_its_process(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    cloud.component("1.0.0", "lab-dev.Other")
+    cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    made = cloud.deploy("canary", {"lab-dev.Other": "1.0.0"})
+    assert cloud.status(made) == "COMPLETED", cloud.reason(made)
+    assert len(cloud.starts()) == 1
+    assert set(cloud.installed()) == {"lab-dev.App", "lab-dev.Other"}
+
+
+def test_a_component_that_fails_its_self_test_three_times_fails_the_deployment(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    update = {"merge": json.dumps({"word": "fail"})}
+    made = cloud.deploy("core", {"lab-dev.App": {"componentVersion": "1.0.0", "configurationUpdate": update}})
+    assert cloud.status(made) == "FAILED"
+    assert "before it reported RUNNING" in cloud.reason(made)
+    assert "the self-test failed" in cloud.reason(made)
+    assert (len(cloud.starts()), cloud.health()) == (3, "UNHEALTHY")
+    assert cloud.installed()["lab-dev.App"] == ("1.0.0", "BROKEN")
+
+
+def test_a_startup_that_never_says_running_runs_into_its_timeout(cloud: Cloud) -> None:
+    script = "cd {artifacts:decompressedPath}/code && exec python3 -m app {work:path}"
+    cloud.component("1.0.0", Lifecycle={"startup": {"Script": script, "Timeout": 1}})
+    update = {"merge": json.dumps({"word": "silent"})}
+    made = cloud.deploy("core", {"lab-dev.App": {"componentVersion": "1.0.0", "configurationUpdate": update}})
+    assert "did not report RUNNING within 1 s" in cloud.reason(made)
+
+
+def test_a_process_that_dies_is_started_again_and_is_broken_after_the_third_time(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    die = cloud.root / "work" / "lab-dev.App" / "die"
+    for count in (2, 3):
+        die.touch()
+        assert eventually(lambda count=count: len(cloud.starts()) == count and cloud.health() == "HEALTHY")
+        assert eventually(lambda: cloud.installed()["lab-dev.App"][1] == "RUNNING")
+    die.touch()
+    assert eventually(lambda: cloud.installed()["lab-dev.App"][1] == "BROKEN")
+    assert cloud.health() == "UNHEALTHY"
+
+
+def test_an_artifact_that_changed_after_its_version_was_made_is_refused(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    cloud.put("code.zip", archive(**{"app.py": "print('another program')"}))
+    made = cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    assert cloud.status(made) == "FAILED"
+    assert "is not what it was when its component version was created" in cloud.reason(made)
+    assert not (cloud.root / "work" / "lab-dev.App").exists()
+
+
+def test_a_brace_that_is_no_recipe_variable_fails_instead_of_half_running(cloud: Cloud) -> None:
+    cloud.component("1.0.0", Lifecycle={"run": {"Script": "echo ${HOME}"}})
+    assert "brace that is no recipe variable" in cloud.reason(cloud.deploy("core", {"lab-dev.App": "1.0.0"}))
+
+
+def test_a_component_without_a_phase_that_runs_fails(cloud: Cloud) -> None:
+    cloud.component("1.0.0", Lifecycle={"install": {"Script": "exit 0"}})
+    assert "neither startup nor run" in cloud.reason(cloud.deploy("core", {"lab-dev.App": "1.0.0"}))
+
+
+def test_an_install_that_fails_says_what_it_said(cloud: Cloud) -> None:
+    cloud.component("1.0.0", Lifecycle={"install": "echo no wheel for this device >&2; exit 7", "run": "exit 0"})
+    reason = cloud.reason(cloud.deploy("core", {"lab-dev.App": "1.0.0"}))
+    assert "install exited with 7" in reason and "no wheel for this device" in reason
+
+
+def test_a_dependency_comes_with_its_dependent(cloud: Cloud) -> None:
+    cloud.component("1.0.0", "lab-dev.Below", Lifecycle={"run": "exit 0"})
+    cloud.component("1.2.0", "lab-dev.Below", Lifecycle={"run": "exit 0"})
+    cloud.component("2.0.0", "lab-dev.Below", Lifecycle={"run": "exit 0"})
+    wants = {"lab-dev.Below": {"VersionRequirement": ">=1.0.0 <2.0.0", "DependencyType": "SOFT"}}
+    cloud.component("1.0.0", ComponentDependencies=wants)
+    made = cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    assert cloud.status(made) == "COMPLETED", cloud.reason(made)
+    assert eventually(lambda: cloud.installed()["lab-dev.Below"] == ("1.2.0", "FINISHED"))
+    below = cloud.deploy("fleet", {"lab-dev.Below": "2.0.0"})
+    assert "wants lab-dev.Below >=1.0.0 <2.0.0, not 2.0.0" in cloud.reason(below)
+
+
+def test_a_component_leaves_when_no_deployment_wants_it(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    made = cloud.deploy("core", {})
+    assert (cloud.status(made), cloud.installed()) == ("COMPLETED", {})
+
+
+def test_a_change_of_configuration_alone_does_not_restart(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    update = {"merge": json.dumps({"word": "other"})}
+    made = cloud.deploy("core", {"lab-dev.App": {"componentVersion": "1.0.0", "configurationUpdate": update}})
+    assert (cloud.status(made), len(cloud.starts())) == ("COMPLETED", 1)

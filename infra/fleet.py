@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from aws_cdk import aws_greengrassv2 as greengrass
 from aws_cdk import aws_iam as iam
@@ -90,7 +91,7 @@ class Fleet(Construct):
             policy_document=self._thing_policy(alias.attr_role_alias_arn),
         )
 
-    def _thing_policy(self, alias_arn: str) -> dict[str, object]:
+    def _thing_policy(self, alias_arn: str) -> dict[str, Any]:
         """A device speaks as itself, on its own topics. Its certificate must be attached to the thing of that name."""
         arn = self._names.arn
         own = f"{self._names.prefix}/{THING}"
@@ -99,7 +100,7 @@ class Fleet(Construct):
             f"$aws/things/{THING}/greengrass/*",
             f"$aws/things/{THING}/greengrassv2/*",
         ]
-        statements = [
+        statements: list[dict[str, Any]] = [
             {"Action": "iot:Connect", "Resource": [arn("iot", f"client/{THING}"), arn("iot", f"client/{THING}#*")]},
             {"Action": "iot:Publish", "Resource": [arn("iot", f"topic/{topic}") for topic in (f"{own}/*", *reserved)]},
             {"Action": "iot:Receive", "Resource": [arn("iot", f"topic/{topic}") for topic in (f"{own}/*", *reserved)]},

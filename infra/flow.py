@@ -171,13 +171,13 @@ def _gates(parts: Parts) -> dict[str, State]:
             {
                 "TableName": parts.table,
                 "Key": {"claim": {"S.$": "$.manifest.claim"}},
-                "UpdateExpression": "SET #status = :status, model_package = :package, version = :version, updated = :at",
+                "UpdateExpression": "SET #status = :status, model_package = :package, version = :version, updated = :t",
                 "ExpressionAttributeNames": {"#status": "status"},
                 "ExpressionAttributeValues": {
                     ":status": {"S": "PENDING_APPROVAL"},
                     ":package": {"S.$": "$.registered.model_package"},
                     ":version": {"S.$": "$.registered.version"},
-                    ":at": {"S.$": "$$.State.EnteredTime"},
+                    ":t": {"S.$": "$$.State.EnteredTime"},
                 },
             },
             service="dynamodb",

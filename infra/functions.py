@@ -17,7 +17,7 @@ from infra.permissions import Allow, role
 
 
 class Function(Construct):
-    """One function, named after its bundle: `gate` is `<prefix>-gate`, its handler `pipelines.functions.gate.handler`."""
+    """One function, named after its bundle: `gate` is `<prefix>-gate` with `pipelines.functions.gate.handler`."""
 
     def __init__(
         self,

@@ -133,14 +133,14 @@ class Image(Construct):
         registry = f"{Aws.ACCOUNT_ID}.dkr.ecr.{self._names.region}.{Aws.URL_SUFFIX}"
         return f"{registry}/{self.repository_name}:{self.tag}"
 
-    @property
-    def project_arn(self) -> str:
-        """ARN of the CodeBuild project."""
-        return self._names.arn("codebuild", f"project/{self.project_name}")
-
     def find(self) -> Allow:
         """Ask whether the tag is there."""
         return Allow(actions=["ecr:DescribeImages"], on=[self.repository_arn])
+
+    def build(self) -> Allow:
+        """Start a build of the tag and follow it."""
+        actions = ["codebuild:BatchGetBuilds", "codebuild:StartBuild", "codebuild:StopBuild"]
+        return Allow(actions=actions, on=[self._names.arn("codebuild", f"project/{self.project_name}")])
 
     def pull(self) -> list[Allow]:
         """Pull the image, as the role of a job or an endpoint."""

@@ -64,7 +64,7 @@ class Lake(Construct):
             why="objects below a prefix are named by data set, run and release, which are not known at deployment",
         )
 
-    def list(self, *prefixes: str) -> Allow:
+    def list_keys(self, *prefixes: str) -> Allow:
         """List keys below prefixes of the data bucket."""
         patterns = [f"{prefix}*" for prefix in prefixes]
         return Allow(actions=["s3:ListBucket"], on=[self.data.bucket_arn], when={"StringLike": {"s3:prefix": patterns}})
@@ -230,7 +230,7 @@ class Lake(Construct):
                     on=[f"{self.data.bucket_arn}/curated/*"],
                     why="Spark renames and drops its own temporary objects below curated/, whose names it chooses",
                 ),
-                self.list("raw/", "curated/"),
+                self.list_keys("raw/", "curated/"),
                 self.use_key(),
                 Allow(
                     actions=[

@@ -37,15 +37,6 @@ class Names:
         """The ARN of something in this account and region."""
         return f"arn:{Aws.PARTITION}:{service}:{self.region}:{Aws.ACCOUNT_ID}:{resource}"
 
-    @property
-    def machines(self) -> dict[str, str]:
-        """ARNs of the two state machines."""
-        return {name: self.arn("states", f"stateMachine:{self.of(name)}") for name in ("flow", "release")}
-
-    def function_arn(self, name: str) -> str:
-        """ARN of one of our Lambda functions."""
-        return self.arn("lambda", f"function:{self.of(name)}")
-
     def log_group_arn(self, group: str) -> str:
         """ARN pattern of a log group and all its streams."""
         return self.arn("logs", f"log-group:{group}:*")

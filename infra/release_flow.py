@@ -11,7 +11,9 @@ from typing import Any
 from infra import states
 from infra.states import State
 
-VERSION = "$.release.prepared.version"
+# What the release function's `prepare` answers and the states below read.
+PREPARED = ("version", "model_name", "config_name", "endpoint_exists", "model_data_url")
+VERSION = "$.release.version"
 CAUGHT = "RecordReleaseFailure"
 
 
@@ -60,8 +62,9 @@ def _serving(parts: Parts) -> dict[str, State]:
             {"action": "prepare", "model_package.$": "$.model_package", "execution.$": "$$.Execution.Name"},
             then="FindServeImage",
             caught_by=CAUGHT,
-            select={"prepared.$": "$.Payload"},
+            select={f"{name}.$": f"$.Payload.{name}" for name in PREPARED},
             result="$.release",
+            retry=[{"ErrorEquals": ["EndpointBusy"], "IntervalSeconds": 15, "BackoffRate": 1.0, "MaxAttempts": 60}],
         ),
         "FindServeImage": states.find_image(
             "serve",
@@ -75,11 +78,11 @@ def _serving(parts: Parts) -> dict[str, State]:
         "CreateModel": _sagemaker(
             "createModel",
             {
-                "ModelName.$": "$.release.prepared.model_name",
+                "ModelName.$": "$.release.model_name",
                 "ExecutionRoleArn": parts.serve_role,
                 "PrimaryContainer": {
                     "Image": parts.serve_image,
-                    "ModelDataUrl.$": "$.release.prepared.model_data_url",
+                    "ModelDataUrl.$": "$.release.model_data_url",
                     "Environment": {"ORT_DISABLE_TELEMETRY": "1"},
                 },
             },
@@ -88,10 +91,8 @@ def _serving(parts: Parts) -> dict[str, State]:
         "CreateEndpointConfig": _sagemaker(
             "createEndpointConfig",
             {
-                "EndpointConfigName.$": "$.release.prepared.endpoint_config_name",
-                "ProductionVariants": [
-                    {"VariantName": "live", "ModelName.$": "$.release.prepared.model_name", **parts.variant}
-                ],
+                "EndpointConfigName.$": "$.release.config_name",
+                "ProductionVariants": [{"VariantName": "live", "ModelName.$": "$.release.model_name", **parts.variant}],
                 **({"KmsKeyId": parts.volume_key} if parts.volume_key else {}),
             },
             then="EndpointExists",
@@ -100,10 +101,10 @@ def _serving(parts: Parts) -> dict[str, State]:
 
 
 def _endpoint(parts: Parts) -> dict[str, State]:
-    names = {"EndpointName": parts.endpoint, "EndpointConfigName.$": "$.release.prepared.endpoint_config_name"}
+    names = {"EndpointName": parts.endpoint, "EndpointConfigName.$": "$.release.config_name"}
     return {
         "EndpointExists": states.choice(
-            (states.equals("$.release.prepared.endpoint_exists", True), "UpdateEndpoint"), otherwise="CreateEndpoint"
+            (states.equals("$.release.endpoint_exists", True), "UpdateEndpoint"), otherwise="CreateEndpoint"
         ),
         "UpdateEndpoint": _sagemaker("updateEndpoint", names, then="DescribeEndpoint"),
         "CreateEndpoint": _sagemaker("createEndpoint", names, then="DescribeEndpoint"),
@@ -131,11 +132,9 @@ def _component(parts: Parts) -> dict[str, State]:
     return {
         "PublishComponent": states.invoke(
             parts.functions["release"],
-            {"action": "component", "model_package.$": "$.model_package", "release.$": "$.release.prepared"},
+            {"action": "component", "model_package.$": "$.model_package"},
             then="DeployCanary",
             caught_by=CAUGHT,
-            select={"published.$": "$.Payload"},
-            result="$.component",
         )
     }
 
@@ -196,7 +195,7 @@ def _ends(parts: Parts) -> dict[str, State]:
     return {
         "RecordRelease": states.invoke(
             parts.functions["release"],
-            {"action": "record", "model_package.$": "$.model_package", "release.$": "$.release.prepared"},
+            {"action": "record", "model_package.$": "$.model_package"},
             then="Released",
             caught_by=CAUGHT,
         ),

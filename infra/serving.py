@@ -35,7 +35,7 @@ class Serving(Construct):
             description="Serves released models",
             allows=[
                 lake.read("releases/"),
-                lake.list("releases/"),
+                lake.list_keys("releases/"),
                 lake.use_key(),
                 *image.pull(),
                 Allow(
@@ -56,11 +56,6 @@ class Serving(Construct):
                 ),
             ],
         )
-
-    @property
-    def instance(self) -> str:
-        """The instance type, or an empty text for a serverless endpoint."""
-        return "" if self._settings.serverless else self._settings.instance
 
     def variant(self) -> dict[str, Any]:
         """The part of a ProductionVariant that does not depend on the model."""

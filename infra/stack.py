@@ -11,6 +11,7 @@ from constructs import Construct
 
 from infra import bundles, images, pins
 from infra.config import Settings
+from infra.decisions import Decisions
 from infra.fleet import Fleet
 from infra.images import Image
 from infra.lake import Lake
@@ -44,6 +45,18 @@ class LabStack(Stack):
         training = Training(self, "Training", settings=settings, names=names, lake=lake, image=job, staging=staging)
         serving = Serving(self, "Serving", settings=settings, names=names, lake=lake, image=serve)
         fleet = Fleet(self, "Fleet", names=names, lake=lake, staging=staging)
+        decisions = Decisions(
+            self,
+            "Decisions",
+            settings=settings,
+            names=names,
+            lake=lake,
+            training=training,
+            serving=serving,
+            serve_image=serve,
+            fleet=fleet,
+            staging=staging,
+        )
         workflow = Workflow(
             self,
             "Workflow",
@@ -55,7 +68,7 @@ class LabStack(Stack):
             fleet=fleet,
             job_image=job,
             serve_image=serve,
-            staging=staging,
+            decisions=decisions,
             code=self._code(),
         )
         watch = Watch(
@@ -66,15 +79,15 @@ class LabStack(Stack):
             lake=lake,
             staging=staging,
             machines=[workflow.flow, workflow.release],
-            functions=workflow.functions,
+            functions=list(decisions.all.values()),
             endpoint=serving.endpoint_name,
         )
         self._output("DataBucket", lake.data.bucket_name)
         self._output("ArtifactBucket", lake.artifacts.bucket_name)
         self._output("LogBucket", lake.logs.bucket_name)
         self._output("KeyArn", lake.key.key_arn)
-        self._output("FlowArn", workflow.flow.attr_arn)
-        self._output("ReleaseFlowArn", workflow.release.attr_arn)
+        self._output("FlowArn", workflow.flow.arn)
+        self._output("ReleaseFlowArn", workflow.release.arn)
         self._output("RunsTable", lake.runs.table_name)
         self._output("ModelPackageGroup", training.group_name)
         self._output("EndpointName", serving.endpoint_name)
@@ -85,7 +98,7 @@ class LabStack(Stack):
         self._output("CoreGroup", names.of("core"))
         self._output("RuntimeComponent", fleet.runtime_component)
         self._output("ModelComponent", fleet.model_component)
-        self._output("Dashboard", watch.dashboard_name)
+        self._output("Dashboard", watch.alarms.dashboard_name)
 
     def facts(self) -> dict[str, Any]:
         """What the desk needs to know of the assembly: the content of `lab.json`."""

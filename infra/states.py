@@ -45,14 +45,16 @@ def task(
     select: State | None = None,
     result: str | None = None,
     catch: list[State] | None = None,
+    retry: list[State] | None = None,
 ) -> State:
-    """One Task. `select` shapes the result, `result` is where it goes (None drops it); `catch` goes before States.ALL."""
+    """One Task. `select` shapes the result, `result` is where it goes (None drops it); `catch` precedes States.ALL."""
     state: State = {
         "Type": "Task",
         "Resource": f"arn:aws:states:::{resource}",
         "Parameters": parameters,
         "TimeoutSeconds": minutes * 60,
         "Retry": [
+            *(retry or []),
             {
                 "ErrorEquals": THROTTLING[service],
                 "IntervalSeconds": 2,
@@ -60,7 +62,7 @@ def task(
                 "MaxAttempts": 4,
                 "MaxDelaySeconds": 60,
                 "JitterStrategy": "FULL",
-            }
+            },
         ],
         "Catch": [*(catch or []), {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": caught_by}],
         "ResultPath": result,
@@ -79,8 +81,9 @@ def invoke(
     caught_by: str,
     select: State | None = None,
     result: str | None = None,
+    retry: list[State] | None = None,
 ) -> State:
-    """A Lambda function, called and awaited; `select` reads from `$.Payload`."""
+    """A Lambda function, called and awaited; `select` reads from `$.Payload`, `retry` holds errors of its own."""
     return task(
         "lambda:invoke",
         {"FunctionName": function_arn, "Payload": payload},
@@ -89,6 +92,7 @@ def invoke(
         caught_by=caught_by,
         select=select,
         result=result,
+        retry=retry,
     )
 
 

@@ -52,7 +52,7 @@ class Training(Construct):
                 Allow(actions=["s3:GetObject"], on=[object_arn(self._source), object_arn(self._code)]),
                 lake.read("curated/", "runs/", "telemetry/"),
                 lake.write("runs/", "releases/"),
-                lake.list("curated/", "runs/", "telemetry/"),
+                lake.list_keys("curated/", "runs/", "telemetry/"),
                 lake.use_key(),
                 self._volumes(),
                 *image.pull(),

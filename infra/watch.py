@@ -1,35 +1,32 @@
-"""What is watched: telemetry into the lake and metrics, alarms, a dashboard, a budget, one topic that tells people."""
+"""What is watched: telemetry into lake and metrics, alarms, a budget, one topic that tells people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from aws_cdk import Aws, RemovalPolicy, Stack
+from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_budgets as budgets
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
-from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from infra import bundles
+from infra.alarms import Alarms
 from infra.config import Settings
 from infra.functions import Function
 from infra.lake import Lake
+from infra.machine import Machine
 from infra.naming import Names
 from infra.permissions import Allow, role
 from infra.staging import Staging
 
 
-CALLS = ("Invocations", "Invocation4XXErrors", "Invocation5XXErrors")
-
-
 class Watch(Construct):
-    """Telemetry rule and feedback function, alarms, dashboard, budget."""
+    """Telemetry rule and feedback function, the topic, alarms with their dashboard, the budget."""
 
     def __init__(
         self,
@@ -40,19 +37,27 @@ class Watch(Construct):
         names: Names,
         lake: Lake,
         staging: Staging,
-        machines: Sequence[stepfunctions.CfnStateMachine],
+        machines: Sequence[Machine],
         functions: Sequence[Function],
         endpoint: str,
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._names, self._lake = settings, names, lake
         self.namespace = f"{names.prefix}/Edge"
-        self.dashboard_name = names.prefix
         self._topic = self._people()
         self.feedback = self._feedback(staging)
         self._telemetry_rule()
-        alarms = self._alarms(machines, [*functions, self.feedback], endpoint)
-        self._dashboard(machines, endpoint, [alarm.attr_arn for alarm in alarms])
+        self.alarms = Alarms(
+            self,
+            "Alarms",
+            settings=settings,
+            names=names,
+            machines=machines,
+            functions=[*functions, self.feedback],
+            endpoint=endpoint,
+            namespace=self.namespace,
+            topic_arn=self._topic.ref,
+        )
         self._budget()
 
     def _people(self) -> sns.CfnTopic:
@@ -94,7 +99,7 @@ class Watch(Construct):
     def _feedback(self, staging: Staging) -> Function:
         return Function(
             self,
-            "FeedbackFunction",
+            "Feedback",
             name=bundles.FEEDBACK.name,
             names=self._names,
             code=staging.archive(bundles.FEEDBACK),
@@ -168,129 +173,6 @@ class Watch(Construct):
             source_arn=rule.attr_arn,
         )
 
-    def _alarms(
-        self, machines: Sequence[stepfunctions.CfnStateMachine], functions: Sequence[Function], endpoint: str
-    ) -> list[cloudwatch.CfnAlarm]:
-        alarms = [
-            self._alarm(
-                f"{machine.node.id}Failed",
-                f"{machine.state_machine_name}-failed",
-                "An execution failed, timed out or was refused by the gate",
-                namespace="AWS/States",
-                metric="ExecutionsFailed",
-                dimensions={"StateMachineArn": machine.attr_arn},
-            )
-            for machine in machines
-        ]
-        alarms += [
-            self._alarm(
-                f"{function.node.id}Errors",
-                f"{function.name}-errors",
-                "A function raised an error",
-                namespace="AWS/Lambda",
-                metric="Errors",
-                dimensions={"FunctionName": function.name},
-            )
-            for function in functions
-        ]
-        alarms.append(
-            self._alarm(
-                "EndpointErrors",
-                self._names.of("endpoint-errors"),
-                "The endpoint answered with a server error",
-                namespace="AWS/SageMaker",
-                metric="Invocation5XXErrors",
-                dimensions={"EndpointName": endpoint, "VariantName": "live"},
-            )
-        )
-        alarms.append(
-            self._alarm(
-                "Drift",
-                self._names.of("drift"),
-                "What devices see is unlike what the model was trained on; starts the flow again",
-                namespace=self.namespace,
-                metric="DriftPsi",
-                statistic="Average",
-                threshold=self._settings.edge.drift_psi,
-                periods=3,
-            )
-        )
-        return alarms
-
-    def _alarm(
-        self,
-        id: str,
-        name: str,
-        description: str,
-        *,
-        namespace: str,
-        metric: str,
-        dimensions: dict[str, str] | None = None,
-        statistic: str = "Sum",
-        threshold: float = 1,
-        periods: int = 1,
-    ) -> cloudwatch.CfnAlarm:
-        return cloudwatch.CfnAlarm(
-            self,
-            id,
-            alarm_name=name,
-            alarm_description=description,
-            namespace=namespace,
-            metric_name=metric,
-            dimensions=[
-                cloudwatch.CfnAlarm.DimensionProperty(name=key, value=value)
-                for key, value in (dimensions or {}).items()
-            ]
-            or None,
-            statistic=statistic,
-            period=300,
-            evaluation_periods=periods,
-            threshold=threshold,
-            comparison_operator="GreaterThanOrEqualToThreshold",
-            treat_missing_data="notBreaching",
-            alarm_actions=[self._topic.ref],
-        )
-
-    def _dashboard(
-        self, machines: Sequence[stepfunctions.CfnStateMachine], endpoint: str, alarm_arns: Sequence[str]
-    ) -> None:
-        live = ["EndpointName", endpoint, "VariantName", "live"]
-        states: list[list[Any]] = [
-            [
-                "AWS/States",
-                metric,
-                "StateMachineArn",
-                machine.attr_arn,
-                {"label": f"{machine.state_machine_name} {metric}"},
-            ]
-            for machine in machines
-            for metric in ("ExecutionsSucceeded", "ExecutionsFailed")
-        ]
-        widgets = [
-            _widget("State machines", 0, 0, self._names.region, states, stat="Sum"),
-            _widget(
-                "Endpoint: calls and errors", 12, 0, self._names.region,
-                [["AWS/SageMaker", metric, *live] for metric in CALLS], stat="Sum",
-            ),
-            _widget(
-                "Endpoint: microseconds", 0, 6, self._names.region,
-                [["AWS/SageMaker", metric, *live] for metric in ("ModelLatency", "OverheadLatency")], stat="p95",
-            ),
-            _widget(
-                "Devices: drift", 12, 6, self._names.region, [[self.namespace, "DriftPsi"]], stat="Average",
-            ),
-            {
-                "type": "alarm", "x": 0, "y": 12, "width": 24, "height": 4,
-                "properties": {"title": "Alarms", "alarms": list(alarm_arns)},
-            },
-        ]  # fmt: skip
-        cloudwatch.CfnDashboard(
-            self,
-            "Dashboard",
-            dashboard_name=self.dashboard_name,
-            dashboard_body=Stack.of(self).to_json_string({"widgets": widgets}),
-        )
-
     def _budget(self) -> None:
         """Tells people; it cannot stop anything, and nothing here runs when no one uses it."""
         spent = [("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)]
@@ -315,15 +197,3 @@ class Watch(Construct):
                 for kind, percent in spent
             ],
         )
-
-
-def _widget(title: str, x: int, y: int, region: str, metrics: list[list[Any]], *, stat: str) -> dict[str, Any]:
-    properties = {
-        "title": title,
-        "region": region,
-        "view": "timeSeries",
-        "stat": stat,
-        "period": 300,
-        "metrics": metrics,
-    }
-    return {"type": "metric", "x": x, "y": y, "width": 12, "height": 6, "properties": properties}

@@ -1,28 +1,20 @@
-"""The two state machines, the functions that decide and record, and the events that start them."""
+"""The two state machines: what each is made of, what it may do, which events start it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from aws_cdk import Aws, RemovalPolicy, Stack
-from aws_cdk import aws_events as events
-from aws_cdk import aws_iam as iam
-from aws_cdk import aws_logs as logs
-from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
-from infra import bundles, fleet, flow, release_flow
+from infra import flow, release_flow
 from infra.config import Settings
+from infra.decisions import Decisions
 from infra.fleet import Fleet
-from infra.functions import Function
 from infra.images import Image
 from infra.lake import Lake
+from infra.machine import Machine, follow_jobs, pass_to_sagemaker
 from infra.naming import Names
-from infra.permissions import Allow, role, service
+from infra.permissions import Allow
 from infra.serving import Serving
-from infra.staging import Staging
+from infra.states import State
 from infra.training import Training
 
 
@@ -42,133 +34,28 @@ class Workflow(Construct):
         fleet: Fleet,
         job_image: Image,
         serve_image: Image,
-        staging: Staging,
+        decisions: Decisions,
         code: str,
     ) -> None:
         super().__init__(scope, id)
-        self._settings, self._names, self._lake, self._staging = settings, names, lake, staging
+        self._settings, self._names, self._lake = settings, names, lake
         self._training, self._serving, self._fleet = training, serving, fleet
-        self._job_image, self._serve_image = job_image, serve_image
-        self._functions = {
-            "gate": self._gate(),
-            "register": self._register(),
-            "failure": self._failure(),
-            "release": self._release(),
-        }
-        self.flow = self._machine("Flow", "flow", flow.definition(self._flow_parts(code)), self._flow_allows())
-        self.release = self._machine(
-            "Release", "release", release_flow.definition(self._release_parts()), self._release_allows()
-        )
+        self._job_image, self._serve_image, self._decisions = job_image, serve_image, decisions
+        self.flow = self._machine("flow", flow.definition(self._flow_parts(code)), self._flow_allows())
+        self.release = self._machine("release", release_flow.definition(self._release_parts()), self._release_allows())
         self._start_on_data()
-        self._start_on_approval()
         self._start_on_drift()
+        self._start_on_approval()
 
-    @property
-    def functions(self) -> list[Function]:
-        """The functions that the machines call."""
-        return list(self._functions.values())
-
-    def _function(
-        self, bundle: bundles.Bundle, *, environment: Mapping[str, str], allows: Sequence[Allow], description: str
-    ) -> Function:
-        return Function(
+    def _machine(self, name: str, definition: State, allows: list[Allow]) -> Machine:
+        return Machine(
             self,
-            f"{bundle.name.title()}Function",
-            name=bundle.name,
+            name.title(),
+            name=name,
             names=self._names,
-            code=self._staging.archive(bundle),
             key=self._lake.key,
-            environment=environment,
-            allows=[*allows, self._lake.use_key()],
-            description=description,
-        )
-
-    def _gate(self) -> Function:
-        targets = {name: target.model_dump(mode="json") for name, target in self._settings.targets.items()}
-        return self._function(
-            bundles.GATE,
-            environment={
-                "GATE": json.dumps(self._settings.resolved()["gate"], sort_keys=True),
-                "TARGETS": json.dumps(targets, sort_keys=True),
-            },
-            allows=[self._lake.read("runs/"), self._lake.list("runs/"), self._lake.write("runs/")],
-            description="Holds a run's figures against the success criteria",
-        )
-
-    def _register(self) -> Function:
-        group = self._training.group_name
-        return self._function(
-            bundles.REGISTER,
-            environment={"PACKAGE_GROUP": group, "SERVE_IMAGE": self._serve_image.uri},
-            allows=[
-                self._lake.read("runs/", "releases/"),
-                self._lake.list("runs/", "releases/"),
-                Allow(
-                    actions=["sagemaker:CreateModelPackage", "sagemaker:ListModelPackages"],
-                    on=[self._names.arn("sagemaker", f"model-package-group/{group}")],
-                ),
-                Allow(
-                    actions=["sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage", "sagemaker:AddTags"],
-                    on=[self._names.arn("sagemaker", f"model-package/{group}/*")],
-                    why="SageMaker numbers the packages of the group",
-                ),
-                *self._serve_image.pull(),
-            ],
-            description="Registers a gated release once per version, pending approval",
-        )
-
-    def _failure(self) -> Function:
-        return self._function(
-            bundles.FAILURE,
-            environment={"TABLE": self._lake.runs.table_name},
-            allows=[Allow(actions=["dynamodb:UpdateItem", "dynamodb:GetItem"], on=[self._lake.runs.table_arn])],
-            description="Writes why a run failed or was refused into its row",
-        )
-
-    def _release(self) -> Function:
-        names, devices = self._names, self._fleet
-        return self._function(
-            bundles.RELEASE,
-            environment={
-                "ENDPOINT_NAME": self._serving.endpoint_name,
-                "SERVE_ROLE_ARN": self._serving.role.role_arn,
-                "INSTANCE_TYPE": self._serving.instance,
-                "MODEL_COMPONENT": devices.model_component,
-                "RUNTIME_COMPONENT": devices.runtime_component,
-                "RUNTIME_VERSION": devices.runtime_version,
-                "NUCLEUS_VERSION": fleet.NUCLEUS[1],
-                "CANARY_GROUP_ARN": devices.group_arn("canary"),
-                "FLEET_GROUP_ARN": devices.group_arn("fleet"),
-                "STAGER_ARTIFACT": devices.bundle_uri,
-                "PREFIX": names.prefix,
-                "TABLE": self._lake.runs.table_name,
-            },
-            allows=[
-                self._lake.read("releases/"),
-                self._lake.list("releases/"),
-                Allow(actions=["s3:GetObject"], on=[fleet.object_arn(devices.bundle)]),
-                Allow(
-                    actions=["sagemaker:DescribeModelPackage"],
-                    on=[names.arn("sagemaker", f"model-package/{self._training.group_name}/*")],
-                    why="SageMaker numbers the packages of the group",
-                ),
-                Allow(
-                    actions=["sagemaker:DescribeEndpoint"],
-                    on=[names.arn("sagemaker", f"endpoint/{self._serving.endpoint_name}")],
-                ),
-                Allow(
-                    actions=["greengrass:CreateComponentVersion", "greengrass:DescribeComponent"],
-                    on=[
-                        names.arn("greengrass", f"components:{devices.model_component}"),
-                        names.arn("greengrass", f"components:{devices.model_component}:versions:*"),
-                    ],
-                    why="a component's version is the release's, not known at deployment",
-                ),
-                Allow(
-                    actions=["dynamodb:Scan", "dynamodb:UpdateItem", "dynamodb:GetItem"], on=[self._lake.runs.table_arn]
-                ),
-            ],
-            description="Prepares, publishes and records a release",
+            definition=definition,
+            allows=allows,
         )
 
     def _flow_parts(self, code: str) -> flow.Parts:
@@ -176,7 +63,7 @@ class Workflow(Construct):
             code=code,
             table=self._lake.runs.table_name,
             glue_job=self._names.of("etl"),
-            functions={name: made.function.function_arn for name, made in self._functions.items()},
+            functions=self._decisions.arns(),
             job_repository=self._job_image.repository_name,
             job_tag=self._job_image.tag,
             job_project=self._job_image.project_name,
@@ -190,7 +77,7 @@ class Workflow(Construct):
 
     def _release_parts(self) -> release_flow.Parts:
         return release_flow.Parts(
-            functions={name: made.function.function_arn for name, made in self._functions.items()},
+            functions=self._decisions.arns(),
             serve_repository=self._serve_image.repository_name,
             serve_tag=self._serve_image.tag,
             serve_image=self._serve_image.uri,
@@ -207,148 +94,71 @@ class Workflow(Construct):
 
     def _flow_allows(self) -> list[Allow]:
         names = self._names
-        jobs = [names.arn("sagemaker", f"{kind}-job/*") for kind in ("training", "processing")]
+        actions = [f"{verb}{kind}Job" for kind in ("Training", "Processing") for verb in ("Create", "Describe", "Stop")]
         return [
             self._lake.read("raw/"),
-            self._lake.list("raw/"),
+            self._lake.list_keys("raw/"),
             self._lake.use_key(),
             Allow(actions=["dynamodb:PutItem", "dynamodb:UpdateItem"], on=[self._lake.runs.table_arn]),
-            self._call("gate", "register", "failure"),
+            self._decisions.call("gate", "register", "failure"),
             self._job_image.find(),
-            self._build(self._job_image),
+            self._job_image.build(),
             Allow(
-                actions=["glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"],
+                actions=["glue:BatchStopJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:StartJobRun"],
                 on=[names.arn("glue", f"job/{names.of('etl')}")],
             ),
             Allow(
-                actions=[
-                    "sagemaker:CreateTrainingJob",
-                    "sagemaker:DescribeTrainingJob",
-                    "sagemaker:StopTrainingJob",
-                    "sagemaker:CreateProcessingJob",
-                    "sagemaker:DescribeProcessingJob",
-                    "sagemaker:StopProcessingJob",
-                    "sagemaker:AddTags",
-                ],
-                on=jobs,
+                actions=[f"sagemaker:{action}" for action in (*actions, "AddTags")],
+                on=[names.arn("sagemaker", f"{kind}-job/*") for kind in ("training", "processing")],
                 why="a job is named after its run",
             ),
-            self._pass(self._training.role, "sagemaker.amazonaws.com"),
-            self._watch_jobs(),
+            pass_to_sagemaker(self._training.role),
+            follow_jobs(names, "training", "processing", "build"),
         ]
 
     def _release_allows(self) -> list[Allow]:
-        names, serving = self._names, self._serving
+        names = self._names
+        endpoint = names.arn("sagemaker", f"endpoint/{self._serving.endpoint_name}")
+        configs = names.arn("sagemaker", f"endpoint-config/{names.prefix}-*")
         return [
-            self._call("release", "failure"),
+            self._decisions.call("release", "failure"),
             self._serve_image.find(),
-            self._build(self._serve_image),
+            self._serve_image.build(),
+            follow_jobs(names, "build"),
             Allow(
-                actions=["sagemaker:CreateModel", "sagemaker:CreateEndpointConfig"],
-                on=[names.arn("sagemaker", f"{kind}/{names.prefix}-*") for kind in ("model", "endpoint-config")],
+                actions=["sagemaker:CreateEndpointConfig", "sagemaker:CreateModel"],
+                on=[names.arn("sagemaker", f"model/{names.prefix}-*"), configs],
                 why="model and endpoint configuration are named after the release",
             ),
             Allow(
                 actions=["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"],
-                on=[
-                    names.arn("sagemaker", f"endpoint/{serving.endpoint_name}"),
-                    names.arn("sagemaker", f"endpoint-config/{names.prefix}-*"),
-                ],
+                on=[endpoint, configs],
                 why="the endpoint configuration is named after the release",
             ),
-            Allow(
-                actions=["sagemaker:DescribeEndpoint"], on=[names.arn("sagemaker", f"endpoint/{serving.endpoint_name}")]
-            ),
-            self._pass(serving.role, "sagemaker.amazonaws.com"),
+            Allow(actions=["sagemaker:DescribeEndpoint"], on=[endpoint]),
+            pass_to_sagemaker(self._serving.role),
             Allow(
                 actions=["greengrass:CreateDeployment", "greengrass:GetDeployment"],
                 on=["*"],
-                why="a deployment's id is made by Greengrass; what it may target is fixed in the state machine",
+                why="Greengrass makes a deployment's id; what it may target is fixed by the actions on IoT below",
             ),
             Allow(
                 actions=[
+                    "iot:CancelJob",
                     "iot:CreateJob",
                     "iot:DescribeJob",
-                    "iot:CancelJob",
-                    "iot:UpdateJob",
                     "iot:DescribeThingGroup",
+                    "iot:UpdateJob",
                 ],
                 on=[names.arn("iot", "job/*"), self._fleet.group_arn("canary"), self._fleet.group_arn("fleet")],
                 why="Greengrass makes an IoT job of each deployment and names it",
             ),
-            self._watch_jobs(),
         ]
 
-    def _call(self, *functions: str) -> Allow:
-        return Allow(
-            actions=["lambda:InvokeFunction"], on=[self._functions[name].function.function_arn for name in functions]
-        )
-
-    def _build(self, image: Image) -> Allow:
-        return Allow(
-            actions=["codebuild:StartBuild", "codebuild:StopBuild", "codebuild:BatchGetBuilds"], on=[image.project_arn]
-        )
-
-    def _pass(self, passed: iam.Role, to: str) -> Allow:
-        return Allow(actions=["iam:PassRole"], on=[passed.role_arn], when={"StringEquals": {"iam:PassedToService": to}})
-
-    def _watch_jobs(self) -> Allow:
-        """`.sync` makes and reads managed EventBridge rules of these names."""
-        rules = (
-            "StepFunctionsGetEventsForSageMakerTrainingJobsRule",
-            "StepFunctionsGetEventsForSageMakerProcessingJobsRule",
-            "StepFunctionsGetEventForCodeBuildStartBuildRule",
-        )
-        return Allow(
-            actions=["events:PutTargets", "events:PutRule", "events:DescribeRule"],
-            on=[self._names.arn("events", f"rule/{rule}") for rule in rules],
-        )
-
-    def _machine(
-        self, id: str, name: str, definition: dict[str, Any], allows: list[Allow]
-    ) -> stepfunctions.CfnStateMachine:
-        group = logs.LogGroup(
-            self,
-            f"{id}Logs",
-            log_group_name=f"/aws/vendedlogs/states/{self._names.of(name)}",
-            encryption_key=self._lake.key,
-            retention=logs.RetentionDays.THREE_MONTHS,
-            removal_policy=RemovalPolicy.DESTROY,
-        )
-        runs_as = role(
-            self,
-            f"{id}Role",
-            trusts=service("states.amazonaws.com", account=Aws.ACCOUNT_ID),
-            description=f"Runs the state machine {self._names.of(name)}",
-            allows=[*allows, *_tracing(), _delivery()],
-        )
-        machine = stepfunctions.CfnStateMachine(
-            self,
-            id,
-            state_machine_name=self._names.of(name),
-            state_machine_type="STANDARD",
-            role_arn=runs_as.role_arn,
-            definition_string=Stack.of(self).to_json_string(definition),
-            logging_configuration=stepfunctions.CfnStateMachine.LoggingConfigurationProperty(
-                level="ALL",
-                include_execution_data=True,
-                destinations=[
-                    stepfunctions.CfnStateMachine.LogDestinationProperty(
-                        cloud_watch_logs_log_group=stepfunctions.CfnStateMachine.CloudWatchLogsLogGroupProperty(
-                            log_group_arn=group.log_group_arn
-                        )
-                    )
-                ],
-            ),
-            tracing_configuration=stepfunctions.CfnStateMachine.TracingConfigurationProperty(enabled=True),
-        )
-        machine.node.add_dependency(runs_as)
-        return machine
-
     def _start_on_data(self) -> None:
-        self._rule(
+        self.flow.start_on(
             "NewData",
-            description="A raw manifest was written, which happens last",
+            description="a raw manifest was written, which happens last",
             pattern={
                 "source": ["aws.s3"],
                 "detail-type": ["Object Created"],
@@ -357,91 +167,34 @@ class Workflow(Construct):
                     "object": {"key": [{"wildcard": "raw/*/_manifest.json"}]},
                 },
             },
-            machine=self.flow,
             paths={"bucket": "$.detail.bucket.name", "key": "$.detail.object.key"},
             template='{"bucket": <bucket>, "key": <key>, "nonce": ""}',
         )
 
-    def _start_on_approval(self) -> None:
-        self._rule(
-            "Approved",
-            description="A person approved a model package",
-            pattern={
-                "source": ["aws.sagemaker"],
-                "detail-type": ["SageMaker Model Package State Change"],
-                "detail": {
-                    "ModelPackageGroupName": [self._training.group_name],
-                    "ModelApprovalStatus": ["Approved"],
-                },
-            },
-            machine=self.release,
-            paths={"package": "$.detail.ModelPackageArn"},
-            template='{"model_package": <package>}',
-        )
-
     def _start_on_drift(self) -> None:
         key = f"raw/{self._settings.data.dataset}/_manifest.json"
-        self._rule(
+        self.flow.start_on(
             "Drift",
-            description="Devices see data unlike the training data: the flow again, on all raw data of today",
+            description="devices see data unlike the training data",
             pattern={
                 "source": ["aws.cloudwatch"],
                 "detail-type": ["CloudWatch Alarm State Change"],
                 "detail": {"alarmName": [self._names.of("drift")], "state": {"value": ["ALARM"]}},
             },
-            machine=self.flow,
             paths={"event": "$.id"},
             template=f'{{"bucket": "{self._lake.data.bucket_name}", "key": "{key}", "nonce": <event>}}',
         )
 
-    def _rule(
-        self,
-        id: str,
-        *,
-        description: str,
-        pattern: dict[str, Any],
-        machine: stepfunctions.CfnStateMachine,
-        paths: dict[str, str],
-        template: str,
-    ) -> None:
-        starter = role(
-            self,
-            f"{id}Role",
-            trusts=service("events.amazonaws.com", account=Aws.ACCOUNT_ID),
-            description=f"Starts a state machine: {description}",
-            allows=[Allow(actions=["states:StartExecution"], on=[machine.attr_arn])],
+    def _start_on_approval(self) -> None:
+        group = self._training.group_name
+        self.release.start_on(
+            "Approved",
+            description="a person approved a model package",
+            pattern={
+                "source": ["aws.sagemaker"],
+                "detail-type": ["SageMaker Model Package State Change"],
+                "detail": {"ModelPackageGroupName": [group], "ModelApprovalStatus": ["Approved"]},
+            },
+            paths={"package": "$.detail.ModelPackageArn"},
+            template='{"model_package": <package>}',
         )
-        events.CfnRule(
-            self,
-            f"{id}Rule",
-            name=self._names.of(id.lower()),
-            description=description,
-            event_pattern=pattern,
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="machine",
-                    arn=machine.attr_arn,
-                    role_arn=starter.role_arn,
-                    input_transformer=events.CfnRule.InputTransformerProperty(
-                        input_paths_map=paths, input_template=template
-                    ),
-                )
-            ],
-        )
-
-
-def _tracing() -> list[Allow]:
-    actions = ["PutTraceSegments", "PutTelemetryRecords", "GetSamplingRules", "GetSamplingTargets"]
-    return [
-        Allow(actions=[f"xray:{action}" for action in actions], on=["*"], why="X-Ray's write actions have no resource")
-    ]
-
-
-def _delivery() -> Allow:
-    actions = [
-        "CreateLogDelivery", "GetLogDelivery", "UpdateLogDelivery", "DeleteLogDelivery", "ListLogDeliveries",
-        "PutResourcePolicy", "DescribeResourcePolicies", "DescribeLogGroups",
-    ]  # fmt: skip
-    return Allow(
-        actions=[f"logs:{action}" for action in actions], on=["*"], why="log delivery actions have no resource"
-    )

@@ -1,0 +1,171 @@
+"""Alarms and the dashboard: what must not stay unseen, and what is worth a look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aws_cdk import Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
+
+from infra.config import Settings
+from infra.functions import Function
+from infra.machine import Machine
+from infra.naming import Names
+
+CALLS = ("Invocations", "Invocation4XXErrors", "Invocation5XXErrors")
+LATENCIES = ("ModelLatency", "OverheadLatency")
+VARIANT = "live"
+DRIFT = "DriftPsi"
+
+
+class Alarms(Construct):
+    """One alarm per machine and function, two of the endpoint's and the devices' own, and one page that shows all."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        settings: Settings,
+        names: Names,
+        machines: Sequence[Machine],
+        functions: Sequence[Function],
+        endpoint: str,
+        namespace: str,
+        topic_arn: str,
+    ) -> None:
+        super().__init__(scope, id)
+        self._names, self._topic_arn = names, topic_arn
+        self.dashboard_name = names.prefix
+        alarms = [self._machine(machine) for machine in machines]
+        alarms += [self._function(function) for function in functions]
+        alarms += [self._endpoint(endpoint), self._drift(namespace, settings.edge.drift_psi)]
+        self._dashboard(machines, endpoint, namespace, [alarm.attr_arn for alarm in alarms])
+
+    def _machine(self, machine: Machine) -> cloudwatch.CfnAlarm:
+        return self._alarm(
+            f"{machine.node.id}Failed",
+            name=f"{machine.name}-failed",
+            description="An execution failed or the gate refused the model",
+            namespace="AWS/States",
+            metric="ExecutionsFailed",
+            dimensions={"StateMachineArn": machine.arn},
+        )
+
+    def _function(self, function: Function) -> cloudwatch.CfnAlarm:
+        return self._alarm(
+            f"{function.node.id}Errors",
+            name=f"{function.name}-errors",
+            description="A function raised an error",
+            namespace="AWS/Lambda",
+            metric="Errors",
+            dimensions={"FunctionName": function.name},
+        )
+
+    def _endpoint(self, endpoint: str) -> cloudwatch.CfnAlarm:
+        return self._alarm(
+            "EndpointErrors",
+            name=self._names.of("endpoint-errors"),
+            description="The endpoint answered with a server error",
+            namespace="AWS/SageMaker",
+            metric="Invocation5XXErrors",
+            dimensions={"EndpointName": endpoint, "VariantName": VARIANT},
+        )
+
+    def _drift(self, namespace: str, threshold: float) -> cloudwatch.CfnAlarm:
+        """Three periods in a row: one odd picture is no drift. The state change starts the flow (workflow.py)."""
+        return self._alarm(
+            "Drift",
+            name=self._names.of("drift"),
+            description="What devices see is unlike what the model was trained on; starts the flow again",
+            namespace=namespace,
+            metric=DRIFT,
+            dimensions={},
+            statistic="Average",
+            threshold=threshold,
+            periods=3,
+        )
+
+    def _alarm(
+        self,
+        id: str,
+        *,
+        name: str,
+        description: str,
+        namespace: str,
+        metric: str,
+        dimensions: dict[str, str],
+        statistic: str = "Sum",
+        threshold: float = 1,
+        periods: int = 1,
+    ) -> cloudwatch.CfnAlarm:
+        pairs = [cloudwatch.CfnAlarm.DimensionProperty(name=key, value=value) for key, value in dimensions.items()]
+        return cloudwatch.CfnAlarm(
+            self,
+            id,
+            alarm_name=name,
+            alarm_description=description,
+            namespace=namespace,
+            metric_name=metric,
+            dimensions=pairs or None,
+            statistic=statistic,
+            period=300,
+            evaluation_periods=periods,
+            threshold=threshold,
+            comparison_operator="GreaterThanOrEqualToThreshold",
+            treat_missing_data="notBreaching",
+            alarm_actions=[self._topic_arn],
+        )
+
+    def _dashboard(self, machines: Sequence[Machine], endpoint: str, namespace: str, alarm_arns: Sequence[str]) -> None:
+        live = ["EndpointName", endpoint, "VariantName", VARIANT]
+        executions: list[list[Any]] = [
+            ["AWS/States", metric, "StateMachineArn", machine.arn, {"label": f"{machine.name} {metric}"}]
+            for machine in machines
+            for metric in ("ExecutionsSucceeded", "ExecutionsFailed")
+        ]
+        charts: list[tuple[str, list[list[Any]], str]] = [
+            ("Executions", executions, "Sum"),
+            ("Endpoint: calls and errors", [["AWS/SageMaker", metric, *live] for metric in CALLS], "Sum"),
+            ("Endpoint: microseconds", [["AWS/SageMaker", metric, *live] for metric in LATENCIES], "p95"),
+            ("Devices: drift", [[namespace, DRIFT]], "Average"),
+            (
+                "Devices: inferences and errors",
+                [[namespace, name] for name in ("Inferences", "InferenceErrors")],
+                "Sum",
+            ),
+            ("Devices: milliseconds", [[namespace, "LatencyP95"]], "Maximum"),
+        ]
+        widgets = [
+            _chart(number, title, metrics, stat, self._names.region)
+            for number, (title, metrics, stat) in enumerate(charts)
+        ]
+        properties = {"title": "Alarms", "alarms": list(alarm_arns)}
+        widgets.append({"type": "alarm", "x": 0, "y": 18, "width": 24, "height": 4, "properties": properties})
+        cloudwatch.CfnDashboard(
+            self,
+            "Dashboard",
+            dashboard_name=self.dashboard_name,
+            dashboard_body=Stack.of(self).to_json_string({"widgets": widgets}),
+        )
+
+
+def _chart(number: int, title: str, metrics: Sequence[Sequence[Any]], stat: str, region: str) -> dict[str, Any]:
+    """Two charts a row, each half of the page's 24 columns."""
+    return {
+        "type": "metric",
+        "x": 12 * (number % 2),
+        "y": 6 * (number // 2),
+        "width": 12,
+        "height": 6,
+        "properties": {
+            "title": title,
+            "region": region,
+            "view": "timeSeries",
+            "stat": stat,
+            "period": 300,
+            "metrics": metrics,
+        },
+    }

@@ -1,0 +1,152 @@
+"""The functions that the state machines call: gate, register, release, failure. Each has what it needs and no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from constructs import Construct
+
+from infra import bundles
+from infra.bundles import Bundle
+from infra.config import Settings
+from infra.fleet import Fleet
+from infra.functions import Function
+from infra.images import Image
+from infra.lake import Lake
+from infra.naming import Names
+from infra.permissions import Allow
+from infra.serving import Serving
+from infra.staging import Staging, object_arn
+from infra.training import Training
+
+
+class Decisions(Construct):
+    """The four functions, by name in `all`."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        settings: Settings,
+        names: Names,
+        lake: Lake,
+        training: Training,
+        serving: Serving,
+        serve_image: Image,
+        fleet: Fleet,
+        staging: Staging,
+    ) -> None:
+        super().__init__(scope, id)
+        self._names, self._lake, self._staging = names, lake, staging
+        self._group = training.group_name
+        made = (
+            self._gate(settings),
+            self._register(serve_image),
+            self._failure(),
+            self._release(serving, fleet),
+        )
+        self.all = {function.node.id.lower(): function for function in made}
+
+    def arns(self) -> dict[str, str]:
+        """ARN of each function."""
+        return {name: function.function.function_arn for name, function in self.all.items()}
+
+    def call(self, *functions: str) -> Allow:
+        """Call some of them."""
+        arns = self.arns()
+        return Allow(actions=["lambda:InvokeFunction"], on=[arns[name] for name in functions])
+
+    def _function(
+        self, bundle: Bundle, *, environment: Mapping[str, str], allows: Sequence[Allow], description: str
+    ) -> Function:
+        return Function(
+            self,
+            bundle.name.title(),
+            name=bundle.name,
+            names=self._names,
+            code=self._staging.archive(bundle),
+            key=self._lake.key,
+            environment=environment,
+            allows=[*allows, self._lake.use_key()],
+            description=description,
+        )
+
+    def _gate(self, settings: Settings) -> Function:
+        return self._function(
+            bundles.GATE,
+            environment={
+                "GATE": json.dumps(settings.resolved()["gate"], sort_keys=True),
+                "TARGETS": json.dumps(settings.resolved()["targets"], sort_keys=True),
+            },
+            allows=[self._lake.read("runs/"), self._lake.list_keys("runs/"), self._lake.write("runs/")],
+            description="Holds a run's figures against the success criteria",
+        )
+
+    def _register(self, image: Image) -> Function:
+        group_arn = self._names.arn("sagemaker", f"model-package-group/{self._group}")
+        return self._function(
+            bundles.REGISTER,
+            environment={"PACKAGE_GROUP": self._group, "SERVE_IMAGE": image.uri},
+            allows=[
+                self._lake.read("runs/", "releases/"),
+                self._lake.list_keys("runs/", "releases/"),
+                Allow(actions=["sagemaker:CreateModelPackage", "sagemaker:ListModelPackages"], on=[group_arn]),
+                self._packages("CreateModelPackage", "DescribeModelPackage", "AddTags"),
+                *image.pull(),
+            ],
+            description="Registers a gated release once per version, pending approval",
+        )
+
+    def _failure(self) -> Function:
+        return self._function(
+            bundles.FAILURE,
+            environment={"TABLE": self._lake.runs.table_name},
+            allows=[self._rows(), self._packages("DescribeModelPackage")],
+            description="Writes why a run failed or was refused into its row",
+        )
+
+    def _release(self, serving: Serving, fleet: Fleet) -> Function:
+        component = f"components:{fleet.model_component}"
+        return self._function(
+            bundles.RELEASE,
+            environment={
+                "ENDPOINT_NAME": serving.endpoint_name,
+                "MODEL_COMPONENT": fleet.model_component,
+                "RUNTIME_COMPONENT": fleet.runtime_component,
+                "STAGER_ARTIFACT": fleet.bundle_uri,
+                "TABLE": self._lake.runs.table_name,
+            },
+            allows=[
+                self._lake.read("releases/"),
+                self._lake.list_keys("releases/"),
+                Allow(actions=["s3:GetObject"], on=[object_arn(fleet.bundle)]),
+                self._packages("DescribeModelPackage"),
+                Allow(
+                    actions=["sagemaker:DescribeEndpoint"],
+                    on=[self._names.arn("sagemaker", f"endpoint/{serving.endpoint_name}")],
+                ),
+                Allow(
+                    actions=["greengrass:CreateComponentVersion", "greengrass:DescribeComponent"],
+                    on=[
+                        self._names.arn("greengrass", component),
+                        self._names.arn("greengrass", f"{component}:versions:*"),
+                    ],
+                    why="a component's version is the release's, not known at deployment",
+                ),
+                self._rows(),
+            ],
+            description="Prepares, publishes and records a release",
+        )
+
+    def _packages(self, *actions: str) -> Allow:
+        return Allow(
+            actions=[f"sagemaker:{action}" for action in actions],
+            on=[self._names.arn("sagemaker", f"model-package/{self._group}/*")],
+            why="SageMaker numbers the packages of the group",
+        )
+
+    def _rows(self) -> Allow:
+        """Find a run's row and mark it."""
+        return Allow(actions=["dynamodb:Scan", "dynamodb:UpdateItem"], on=[self._lake.runs.table_arn])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -72,7 +73,7 @@ def assume(engine: Engine, role_arn: str, session: str, seconds: int = HOUR) -> 
     backend = sts_backends[engine.account][PARTITION]
     assumed = backend.assume_role(
         region_name=engine.region,
-        role_session_name=session[:64],
+        role_session_name=re.sub(r"[^\w+=,.@-]", "-", session)[:64],
         role_arn=role_arn,
         policy="",
         duration=seconds,

@@ -1,0 +1,152 @@
+"""SageMaker: jobs run for real; what stock moto would call done without doing it is refused by name.
+
+Covers: training jobs (training.py), processing jobs (processing.py), models, endpoint configs and endpoints
+(endpoints.py), model package groups and packages (modelregistry.py): create, describe, list, stop, delete, tags.
+Does not cover, and refuses with ValidationException: transform, AutoML, tuning, compilation and labeling jobs,
+pipelines, clusters, notebook instances, domains, feature groups, model cards, experiments, monitoring definitions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.utils import underscores_to_camelcase
+from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
+from moto.sagemaker.responses import SageMakerResponse
+
+from lab import child, endpoints, identity, modelregistry, processing, runtimes, training
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from lab.engine import Engine
+
+SERVICE = "sagemaker"
+# What moto itself keeps faithfully: records that nothing runs behind.
+KEPT = {
+    "describe_model", "create_model", "delete_model", "list_models", "list_tags", "add_tags", "delete_tags",
+    "describe_endpoint_config", "delete_endpoint_config", "list_endpoint_configs",
+    "describe_endpoint", "list_endpoints",
+    "describe_training_job", "list_training_jobs", "describe_processing_job", "list_processing_jobs",
+    "create_model_package_group", "describe_model_package_group", "list_model_package_groups",
+    "describe_model_package", "list_model_packages", "search",
+}  # fmt: skip
+
+
+def install(engine: Engine) -> None:
+    """Puts the desk's operations in the place of moto's, and a refusal in the place of all others."""
+    _refuse_the_rest()
+    _operation("create_training_job", lambda response: _create_training_job(engine, response))
+    _operation("stop_training_job", _stop_training_job)
+    _operation("create_processing_job", lambda response: _create_processing_job(engine, response))
+    _operation("stop_processing_job", _stop_processing_job)
+    endpoints.install(engine)
+    modelregistry.install(engine)
+
+
+def _operation(name: str, do: Callable[[SageMakerResponse], ActionResult]) -> None:
+    # moto finds operations as plain functions on the class.
+    def operation(self: SageMakerResponse) -> ActionResult:
+        return do(self)
+
+    setattr(SageMakerResponse, name, operation)
+
+
+def _refuse_the_rest() -> None:
+    """Every operation that moto has for SageMaker and the desk does not do answers with ValidationException."""
+    for name, function in vars(SageMakerResponse).copy().items():
+        if name.startswith("_") or name in KEPT or not inspect.isfunction(function):
+            continue
+        setattr(SageMakerResponse, name, _refused(name))
+
+
+def _refused(name: str) -> Callable[[SageMakerResponse], ActionResult]:
+    def operation(self: SageMakerResponse) -> ActionResult:
+        action = underscores_to_camelcase(name)
+        raise ValidationError(
+            message=f"{action[0].upper()}{action[1:]} is not covered by the desk engine: nothing would run behind it "
+            "(docs/fidelity.md lists what is covered)"
+        )
+
+    return operation
+
+
+def body_of(response: SageMakerResponse) -> dict[str, Any]:
+    """The request as the client sent it."""
+    parsed: dict[str, Any] = json.loads(response.body)
+    return parsed
+
+
+def _admit(engine: Engine, request: Mapping[str, Any], image: str, refusal: str | None) -> None:
+    """Raises ValidationError unless the desk can run the request as the role it names."""
+    if refusal:
+        raise ValidationError(message=refusal)
+    try:
+        runtimes.of_image(engine, image)
+        identity.require(engine, request["RoleArn"], SERVICE)
+    except LabError as error:
+        raise ValidationError(message=error.message) from None
+
+
+def _start(run: Callable[[], None], name: str) -> None:
+    threading.Thread(target=run, name=f"job-{name}", daemon=True).start()
+
+
+def _create_training_job(engine: Engine, response: SageMakerResponse) -> ActionResult:
+    request, backend = body_of(response), response.sagemaker_backend
+    name = request["TrainingJobName"]
+    if name in backend.training_jobs:
+        raise ResourceInUseException(
+            message=f"Training job names must be unique within an AWS account and region, or have different "
+            f"creation times. The name {name} is taken."
+        )
+    image = request["AlgorithmSpecification"].get("TrainingImage", "")
+    _admit(engine, request, image, training.refusal(request))
+    job = backend.training_jobs[name] = training.TrainingJob(engine, request)
+    _start(job.run, name)
+    return ActionResult({"TrainingJobArn": job.arn})
+
+
+def _stop_training_job(response: SageMakerResponse) -> ActionResult:
+    name = body_of(response)["TrainingJobName"]
+    job = response.sagemaker_backend.training_jobs.get(name)
+    if job is None:
+        raise ValidationError(message="Requested resource not found.")
+    if job.training_job_status != "InProgress":
+        raise ValidationError(
+            message=f"The request was rejected because the training job is in status {job.training_job_status}."
+        )
+    job.stop()
+    return EmptyResult()
+
+
+def _create_processing_job(engine: Engine, response: SageMakerResponse) -> ActionResult:
+    request, backend = body_of(response), response.sagemaker_backend
+    name = request["ProcessingJobName"]
+    if name in backend.processing_jobs:
+        raise ResourceInUseException(
+            message=f"Processing job names must be unique within an AWS account and region. The name {name} is taken."
+        )
+    _admit(engine, request, request["AppSpecification"]["ImageUri"], processing.refusal(request))
+    job = backend.processing_jobs[name] = processing.ProcessingJob(engine, request)
+    _start(job.run, name)
+    return ActionResult({"ProcessingJobArn": job.arn})
+
+
+def _stop_processing_job(response: SageMakerResponse) -> ActionResult:
+    name = body_of(response)["ProcessingJobName"]
+    job = response.sagemaker_backend.processing_jobs.get(name)
+    if job is None:
+        raise ValidationError(message=f"Could not find requested job with name: {name}")
+    if job.processing_job_status == "InProgress":
+        job.stop()
+    return EmptyResult()
+
+
+def stop_all() -> None:
+    """Ends every job and endpoint of this engine."""
+    child.stop_all()

@@ -1,0 +1,334 @@
+"""Training and processing jobs run for real: files in, script, files out, and the truth when it fails."""
+
+import io
+import json
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto.sagemaker.responses import SageMakerResponse
+from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
+
+from lab import sagemaker
+from lab.engine import Engine
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/lab-job:t1"
+SCRIPT = """
+import argparse, json, os, pathlib, sys
+import helper.words
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int)
+parser.add_argument("--fail", default="")
+args, _ = parser.parse_known_args()
+data = pathlib.Path(os.environ["SM_CHANNEL_CURATED"], "train", "part-0.txt").read_text()
+checkpoints = pathlib.Path(os.environ["CHECKPOINT_DIR"])
+before = sorted(path.name for path in checkpoints.iterdir())
+for epoch in range(args.epochs):
+    print(f"epoch={epoch} train_loss={1 / (epoch + 1):.3f};")
+(checkpoints / "last.txt").write_text(str(args.epochs))
+if args.fail:
+    raise ValueError(args.fail)
+pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(f"{data} {args.epochs} {helper.words.WORD} {before}")
+pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "history.json").write_text("[]")
+"""
+
+
+@pytest.fixture
+def aws(desk: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The desk with SageMaker installed; moto is itself again afterwards."""
+    kept = {cls: dict(vars(cls)) for cls in (SageMakerResponse, SageMakerRuntimeResponse)}
+    sagemaker.install(desk)
+    yield desk
+    for cls, old in kept.items():
+        for name in set(vars(cls)) - set(old):
+            delattr(cls, name)
+        for name, value in old.items():
+            if vars(cls)[name] is not value:
+                setattr(cls, name, value)
+
+
+@pytest.fixture
+def data(aws: Engine) -> Any:
+    """A bucket with one curated file."""
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="data")
+    s3.put_object(Bucket="data", Key="curated/r1/train/part-0.txt", Body=b"seven")
+    return s3
+
+
+def source(s3: Any, script: str = SCRIPT) -> str:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as out:
+        for path, text in {"jobs/run.py": script, "helper/__init__.py": "", "helper/words.py": "WORD = 'ok'"}.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(text)
+            out.addfile(entry, io.BytesIO(text.encode()))
+    s3.put_object(Bucket="data", Key="code/source.tar.gz", Body=packed.getvalue())
+    return "s3://data/code/source.tar.gz"
+
+
+def training(role_arn: str, directory: str, name: str = "r1-train", **more: Any) -> dict[str, Any]:
+    hyperparameters = more.pop("hyperparameters", {})
+    return {
+        "TrainingJobName": name,
+        "RoleArn": role_arn,
+        "AlgorithmSpecification": {
+            "TrainingImage": IMAGE,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": "train_loss", "Regex": "train_loss=([0-9.]+);"}],
+        },
+        "HyperParameters": {
+            "sagemaker_program": "jobs/run.py",
+            "sagemaker_submit_directory": directory,
+            "epochs": "2",
+            **hyperparameters,
+        },
+        "InputDataConfig": [
+            {
+                "ChannelName": "curated",
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": "https://s3.us-east-1.amazonaws.com/data/curated/r1/",
+                    }
+                },
+            }
+        ],
+        "OutputDataConfig": {"S3OutputPath": "s3://data/runs/r1/train/"},
+        "CheckpointConfig": {"S3Uri": "s3://data/runs/r1/checkpoints/", "LocalPath": "/opt/ml/checkpoints"},
+        "Environment": {"CHECKPOINT_DIR": "/opt/ml/checkpoints"},
+        "ResourceConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        **more,
+    }
+
+
+def finish(client: Any, name: str, kind: str = "training") -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if kind == "training":
+            job, status = client.describe_training_job(TrainingJobName=name), "TrainingJobStatus"
+        else:
+            job, status = client.describe_processing_job(ProcessingJobName=name), "ProcessingJobStatus"
+        if job[status] not in ("InProgress", "Stopping"):
+            return dict(job)
+        time.sleep(0.05)
+    raise AssertionError(f"{name} did not end")
+
+
+def content(s3: Any, key: str) -> dict[str, str]:
+    body = io.BytesIO(s3.get_object(Bucket="data", Key=key)["Body"].read())
+    with tarfile.open(fileobj=body) as packed:
+        files = [member for member in packed.getmembers() if member.isfile()]
+        return {member.name: packed.extractfile(member).read().decode() for member in files}  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_training_job_runs_awss_toolkit_on_the_channels_and_uploads_the_model(
+    aws: Engine, data: Any, role: Callable[..., str]
+) -> None:
+    data.put_object(Bucket="data", Key="runs/r1/checkpoints/epoch-1.txt", Body=b"1")
+    client = aws.client("sagemaker")
+    client.create_training_job(**training(role("job", "sagemaker"), source(data)))
+    assert client.describe_training_job(TrainingJobName="r1-train")["TrainingJobStatus"] == "InProgress"
+    job = finish(client, "r1-train")
+    log = (aws.root / "jobs/sagemaker/r1-train/log.txt").read_text()
+    assert job["TrainingJobStatus"] == "Completed", log
+    assert "sagemaker-training-toolkit" in log
+    uri = "s3://data/runs/r1/train/r1-train/output/model.tar.gz"
+    assert job["ModelArtifacts"] == {"S3ModelArtifacts": uri}
+    assert content(data, "runs/r1/train/r1-train/output/model.tar.gz") == {"model.txt": "seven 2 ok ['epoch-1.txt']"}
+    assert content(data, "runs/r1/train/r1-train/output/output.tar.gz") == {"history.json": "[]"}
+    assert data.get_object(Bucket="data", Key="runs/r1/checkpoints/last.txt")["Body"].read() == b"2"
+    assert [(m["MetricName"], m["Value"]) for m in job["FinalMetricDataList"]] == [("train_loss", 0.5)]
+    assert [step["Status"] for step in job["SecondaryStatusTransitions"]] == [
+        "Starting", "Downloading", "Training", "Uploading", "Completed"
+    ]  # fmt: skip
+    listed = client.list_training_jobs(StatusEquals="Completed")["TrainingJobSummaries"]
+    assert [item["TrainingJobName"] for item in listed] == ["r1-train"]
+    streams = aws.client("logs").describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")["logStreams"]
+    assert streams[0]["logStreamName"].startswith("r1-train/algo-1-")
+    with pytest.raises(ClientError, match="must be unique"):
+        client.create_training_job(**training("arn:aws:iam::123456789012:role/job", "s3://data/code/source.tar.gz"))
+
+
+@pytest.mark.slow
+def test_a_script_that_raises_fails_the_job_with_its_own_last_words(
+    aws: Engine, data: Any, role: Callable[..., str]
+) -> None:
+    client = aws.client("sagemaker")
+    client.create_training_job(
+        **training(role("job", "sagemaker"), source(data), hyperparameters={"fail": "loss is not a number"})
+    )
+    job = finish(client, "r1-train")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("AlgorithmError: ") and "exit code: 1" in job["FailureReason"]
+    assert job["FailureReason"].endswith("ValueError: loss is not a number")
+    keys = [item["Key"] for item in data.list_objects_v2(Bucket="data", Prefix="runs/")["Contents"]]
+    assert keys == ["runs/r1/checkpoints/last.txt"]
+
+
+@pytest.mark.slow
+def test_an_import_that_the_runtime_does_not_bring_fails_the_job_by_name(
+    aws: Engine, data: Any, role: Callable[..., str]
+) -> None:
+    client = aws.client("sagemaker")
+    client.create_training_job(**training(role("job", "sagemaker"), source(data, "import aws_cdk")))
+    reason = finish(client, "r1-train")["FailureReason"]
+    assert "the job runtime does not bring 'aws_cdk'; add it to the 'job' extra in pyproject.toml" in reason
+
+
+@pytest.mark.slow
+def test_the_time_limit_stops_the_job_and_keeps_the_model_so_far(
+    aws: Engine, data: Any, role: Callable[..., str]
+) -> None:
+    script = "import os, time\nopen(os.environ['SM_MODEL_DIR'] + '/half.txt', 'w').write('1')\ntime.sleep(60)"
+    request = training(role("job", "sagemaker"), source(data, script))
+    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 4}
+    client = aws.client("sagemaker")
+    client.create_training_job(**request)
+    job = finish(client, "r1-train")
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    assert content(data, "runs/r1/train/r1-train/output/model.tar.gz") == {"half.txt": "1"}
+
+
+def test_a_channel_without_objects_fails_the_job(aws: Engine, data: Any, role: Callable[..., str]) -> None:
+    request = training(role("job", "sagemaker"), "s3://data/none.tar.gz")
+    request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = "s3://data/nothing/here/"
+    client = aws.client("sagemaker")
+    client.create_training_job(**request)
+    reason = finish(client, "r1-train")["FailureReason"]
+    assert reason.startswith("ClientError: No S3 objects found under S3 URL 's3://data/nothing/here/'")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ResourceConfig": {"InstanceCount": 2, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}}, "runs one host"),
+        ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation is not covered"),
+        ({"VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}}, "VpcConfig is not covered"),
+        (
+            {
+                "AlgorithmSpecification": {
+                    "TrainingImage": "1.dkr.ecr.us-east-1.amazonaws.com/mine:1",
+                    "TrainingInputMode": "File",
+                }
+            },
+            "cannot run the image",
+        ),
+        ({"RoleArn": "arn:aws:iam::123456789012:role/nobody"}, "Could not assume role"),
+    ],
+)
+def test_what_the_desk_cannot_run_is_refused_before_it_runs(
+    aws: Engine, role: Callable[..., str], change: dict[str, Any], said: str
+) -> None:
+    request = {**training(role("job", "sagemaker"), "s3://data/code/source.tar.gz"), **change}
+    with pytest.raises(ClientError, match=said) as caught:
+        aws.client("sagemaker").create_training_job(**request)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert not aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+
+
+def test_what_stock_moto_only_pretends_is_refused_by_name(aws: Engine) -> None:
+    client = aws.client("sagemaker")
+    with pytest.raises(ClientError, match="CreateTransformJob is not covered by the desk engine"):
+        client.create_transform_job(
+            TransformJobName="t",
+            ModelName="m",
+            TransformInput={"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://a/b"}}},
+            TransformOutput={"S3OutputPath": "s3://a/c"},
+            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        )
+    with pytest.raises(ClientError, match="CreatePipeline is not covered"):
+        client.create_pipeline(PipelineName="p", ClientRequestToken="t" * 32, RoleArn="arn:aws:iam::1:role/abcdefgh")
+
+
+def processing(role_arn: str, code: str, **more: Any) -> dict[str, Any]:
+    return {
+        "ProcessingJobName": "r1-evaluate",
+        "RoleArn": role_arn,
+        "AppSpecification": {
+            "ImageUri": IMAGE,
+            "ContainerEntrypoint": ["python", "-m", "jobs.evaluate"],
+            "ContainerArguments": ["--out", "/opt/ml/processing/report"],
+        },
+        "Environment": {"PYTHONPATH": "/opt/ml/processing/code/code.zip"},
+        "ProcessingInputs": [
+            {
+                "InputName": name,
+                "S3Input": {
+                    "S3Uri": uri,
+                    "LocalPath": f"/opt/ml/processing/{name}",
+                    "S3DataType": "S3Prefix",
+                    "S3InputMode": "File",
+                },
+            }
+            for name, uri in (("code", code), ("curated", "s3://data/curated/r1/"))
+        ],
+        "ProcessingOutputConfig": {
+            "Outputs": [
+                {
+                    "OutputName": "report",
+                    "S3Output": {
+                        "S3Uri": "s3://data/runs/r1/evaluate/",
+                        "LocalPath": "/opt/ml/processing/report",
+                        "S3UploadMode": "EndOfJob",
+                    },
+                }
+            ]
+        },
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        **more,
+    }
+
+
+EVALUATE = """
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[2])
+text = (out.parent / "curated" / "train" / "part-0.txt").read_text()
+(out / "report.json").write_text(json.dumps({"text": text}))
+if text == "bad":
+    (out.parents[1] / "output" / "message").write_text("the data is bad")
+    sys.exit("cannot evaluate: bad data")
+"""
+
+
+def code(s3: Any, tmp_path: Path) -> str:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as out:
+        out.writestr("jobs/__init__.py", "")
+        out.writestr("jobs/evaluate.py", EVALUATE)
+    s3.upload_file(str(tmp_path / "code.zip"), "data", "assets/code.zip")
+    return "s3://data/assets/code.zip"
+
+
+def test_a_processing_job_reads_inputs_and_uploads_outputs(
+    aws: Engine, data: Any, role: Callable[..., str], tmp_path: Path
+) -> None:
+    client = aws.client("sagemaker")
+    client.create_processing_job(**processing(role("job", "sagemaker"), code(data, tmp_path)))
+    job = finish(client, "r1-evaluate", "processing")
+    assert job["ProcessingJobStatus"] == "Completed", job
+    report = data.get_object(Bucket="data", Key="runs/r1/evaluate/report.json")["Body"].read()
+    assert json.loads(report) == {"text": "seven"}
+
+
+def test_a_processing_job_that_fails_uploads_nothing_and_says_why(
+    aws: Engine, data: Any, role: Callable[..., str], tmp_path: Path
+) -> None:
+    data.put_object(Bucket="data", Key="curated/r1/train/part-0.txt", Body=b"bad")
+    client = aws.client("sagemaker")
+    client.create_processing_job(**processing(role("job", "sagemaker"), code(data, tmp_path)))
+    job = finish(client, "r1-evaluate", "processing")
+    assert job["ProcessingJobStatus"] == "Failed"
+    assert job["ExitMessage"] == "the data is bad"
+    assert job["FailureReason"].endswith("cannot evaluate: bad data")
+    assert "Contents" not in data.list_objects_v2(Bucket="data", Prefix="runs/")

@@ -15,7 +15,7 @@ Note = Callable[[dict[str, Any]], None]
 
 @contextmanager
 def tracked(run: str, config: Config) -> Iterator[Note]:
-    """A function that takes each epoch's figures, `epoch` among them. A job that resumes goes on in the same MLflow run.
+    """A function that takes each epoch's figures, `epoch` among them. A resumed job goes on in its MLflow run.
 
     Without a tracking URI the figures go nowhere else than the job's log.
     """

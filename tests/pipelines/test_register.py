@@ -1,0 +1,74 @@
+"""A gated release is registered once, pending a person's approval, with all that later steps need."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines.functions import register
+from pipelines.functions.documents import DocumentError
+
+Event = Callable[[str], dict[str, Any]]
+MANIFEST = {
+    "schema": 1,
+    "version": "1.0.42",
+    "run": "run-1",
+    "model_sha256": "ab" * 32,
+    "contract": {"dataset": "digits", "classes": ["0", "1"]},
+    "artifacts": [{"target": "cloud-cpu", "format": "onnx-fp32", "chosen": True}],
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(s3: Any, sagemaker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PACKAGE_GROUP", "ml-lab-dev-models")
+    monkeypatch.setenv("SERVE_IMAGE", "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-lab-dev-serve:abc")
+    register.runtime.cache_clear()
+
+
+def test_the_package_waits_for_approval_and_knows_where_it_comes_from(event: Event, put: Any, sagemaker: Any) -> None:
+    put("runs/run-1/export/export.json", MANIFEST)
+    answer = register.handler(event("register"), None)
+    package = sagemaker.describe_model_package(ModelPackageName=answer["model_package"])
+    assert answer == {
+        "model_package": package["ModelPackageArn"],
+        "version": "1.0.42",
+        "approval": "PendingManualApproval",
+    }
+    assert package["ModelApprovalStatus"] == "PendingManualApproval"
+    assert package["CustomerMetadataProperties"] == {
+        "run": "run-1",
+        "version": "1.0.42",
+        "checkpoint": "s3://lake/runs/run-1/train/run-1-train/output/model.tar.gz",
+        "manifest": "s3://lake/releases/1.0.42/manifest.json",
+    }
+    container = package["InferenceSpecification"]["Containers"][0]
+    assert container["Image"].endswith("/ml-lab-dev-serve:abc")
+    assert container["ModelDataUrl"] == "s3://lake/releases/1.0.42/endpoint/model.tar.gz"
+
+
+@pytest.mark.parametrize("decision", ["PendingManualApproval", "Approved", "Rejected"])
+def test_the_same_weights_again_give_the_package_that_is_there(
+    event: Event, put: Any, sagemaker: Any, decision: str
+) -> None:
+    put("runs/run-1/export/export.json", MANIFEST)
+    put("runs/run-2/export/export.json", {**MANIFEST, "run": "run-2"})
+    first = register.handler(event("register"), None)
+    sagemaker.update_model_package(ModelPackageArn=first["model_package"], ModelApprovalStatus=decision)
+    again = register.handler({**event("register"), "run": "run-2"}, None)
+    assert again == {**first, "approval": decision}
+    found = sagemaker.list_model_packages(ModelPackageGroupName="ml-lab-dev-models")["ModelPackageSummaryList"]
+    assert len(found) == 1
+
+
+def test_other_weights_are_another_package(event: Event, put: Any) -> None:
+    put("runs/run-1/export/export.json", MANIFEST)
+    put("runs/run-2/export/export.json", {**MANIFEST, "version": "1.0.43"})
+    first = register.handler(event("register"), None)
+    second = register.handler({**event("register"), "run": "run-2"}, None)
+    assert first["model_package"] != second["model_package"]
+
+
+def test_a_run_without_an_export_is_refused_by_the_object_s_name(event: Event) -> None:
+    with pytest.raises(DocumentError, match=r"s3://lake/runs/run-1/export/export.json cannot be read"):
+        register.handler(event("register"), None)

@@ -1,7 +1,8 @@
 """The flow as data: from a raw manifest to a registered model that waits for a person.
 
 Input: `{"bucket", "key", "nonce"}`; the nonce is empty for new data and the event's id for a drift alarm. Throughout,
-`$.manifest` holds digest, dataset, modality, task, run and claim. Each run is claimed once: the claim is the manifest's
+`$.manifest` holds digest, dataset, modality, task, run (the execution's name), job (a name short enough for jobs) and
+claim. Each run is claimed once: the claim is the manifest's
 digest, the hash of settings and code, and the nonce, so an event that comes twice ends in `AlreadyDone`.
 """
 
@@ -13,9 +14,9 @@ from typing import Any
 from infra import states
 from infra.states import State
 
-# EventBridge names an execution `<event id>_<uuid>`, too long for a job's name: a run is called by the last part.
+# EventBridge names an execution `<event id>_<uuid>`, longer than a job's name may be: jobs are named after the last part.
 _PARTS = "States.StringSplit($$.Execution.Name, '_')"
-RUN_NAME = f"States.ArrayGetItem({_PARTS}, States.MathAdd(States.ArrayLength({_PARTS}), -1))"
+JOB_NAME = f"States.ArrayGetItem({_PARTS}, States.MathAdd(States.ArrayLength({_PARTS}), -1))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,8 @@ def _claim(parts: Parts) -> dict[str, State]:
                 "dataset.$": "$.Metadata.dataset",
                 "modality.$": "$.Metadata.modality",
                 "task.$": "$.Metadata.task",
-                "run.$": RUN_NAME,
+                "run.$": "$$.Execution.Name",
+                "job.$": JOB_NAME,
                 "claim.$": f"States.Format('{{}}#{parts.code}#{{}}', $.Metadata.digest, $$.Execution.Input.nonce)",
             },
             result="$.manifest",
@@ -228,7 +230,7 @@ def _ends(parts: Parts) -> dict[str, State]:
         },
         "RecordFailure": states.invoke(
             parts.functions["failure"],
-            {"run.$": RUN_NAME, "claim.$": "$.manifest.claim", "error.$": "$.error"},
+            {"run.$": "$$.Execution.Name", "claim.$": "$.manifest.claim", "error.$": "$.error"},
             then="Failed",
             caught_by="Failed",
         ),

@@ -20,8 +20,9 @@ from infra.naming import Names
 from infra.permissions import Allow, role, service
 from infra.staging import Staging, object_arn, uri
 
-# Every state reads the run's name from here: see flow.py, ReadManifest.
+# Where the flow keeps the run's name and the short one of its jobs: see flow.py, ReadManifest.
 RUN = "$.manifest.run"
+JOB = "$.manifest.job"
 ML = "/opt/ml/processing"
 METRICS = ("train_loss", "val_accuracy")
 
@@ -203,7 +204,7 @@ class Training(Construct):
 
 
 def _job(name: str) -> str:
-    return f"States.Format('{{}}-{name}', {RUN})"
+    return f"States.Format('{{}}-{name}', {JOB})"
 
 
 def _input(name: str, source: str) -> dict[str, Any]:

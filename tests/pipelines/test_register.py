@@ -54,7 +54,11 @@ def test_the_same_weights_again_give_the_package_that_is_there(
     put("runs/run-1/export/export.json", MANIFEST)
     put("runs/run-2/export/export.json", {**MANIFEST, "run": "run-2"})
     first = register.handler(event("register"), None)
-    sagemaker.update_model_package(ModelPackageArn=first["model_package"], ModelApprovalStatus=decision)
+    # Stock moto forgets the metadata of an updated package unless it is sent again.
+    metadata = sagemaker.describe_model_package(ModelPackageName=first["model_package"])["CustomerMetadataProperties"]
+    sagemaker.update_model_package(
+        ModelPackageArn=first["model_package"], ModelApprovalStatus=decision, CustomerMetadataProperties=metadata
+    )
     again = register.handler({**event("register"), "run": "run-2"}, None)
     assert again == {**first, "approval": decision}
     found = sagemaker.list_model_packages(ModelPackageGroupName="ml-lab-dev-models")["ModelPackageSummaryList"]

@@ -29,8 +29,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class Call:
     """The global options of one call, and whether its answer is to be JSON."""
 
-    config: str | None
-    debug: bool
+    config: str | None = None
+    debug: bool = False
     as_json: bool = False
 
     def home(self) -> Home:
@@ -64,13 +64,14 @@ def json_option(command: Command) -> Command:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", metavar="FILE", help="Another settings file than ./lab.toml.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def lab(context: click.Context, config: str | None, debug: bool) -> None:
+@click.pass_obj
+def lab(call: Call, config: str | None, debug: bool) -> None:
     """The ML prototyping lab: the whole machine-learning loop of the AWS stack, on this machine.
 
     Start with `lab doctor`, then `lab run --approve`.
     """
-    context.obj = Call(config, debug or bool(os.environ.get("LAB_DEBUG")))
+    call.config = config
+    call.debug = debug or bool(os.environ.get("LAB_DEBUG"))
 
 
 @lab.command()
@@ -319,10 +320,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0 done, 1 a lab error, 2 usage, 3 the gate refused, 130 interrupted."""
     from lab.errors import LabError
 
-    call = Call(None, False)
+    call = Call()
     try:
-        with lab.make_context("lab", list(sys.argv[1:] if argv is None else argv)) as context:
-            call = context.obj or call
+        with lab.make_context("lab", list(sys.argv[1:] if argv is None else argv), obj=call) as context:
             return int(lab.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code

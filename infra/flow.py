@@ -2,8 +2,8 @@
 
 Input: `{"bucket", "key", "nonce"}`; the nonce is empty for new data and the event's id for a drift alarm. Throughout,
 `$.manifest` holds digest, dataset, modality, task, run (the execution's name), job (a name short enough for jobs) and
-claim. Each run is claimed once: the claim is the manifest's
-digest, the hash of settings and code, and the nonce, so an event that comes twice ends in `AlreadyDone`.
+claim. Each run is claimed once: the claim is the manifest's digest, the hash of settings and code, and the nonce, so an
+event that comes twice ends in `AlreadyDone`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from infra import states
 from infra.states import State
 
-# EventBridge names an execution `<event id>_<uuid>`, longer than a job's name may be: jobs are named after the last part.
+# EventBridge names an execution `<event id>_<uuid>`, longer than a job's name may be: jobs take the last part.
 _PARTS = "States.StringSplit($$.Execution.Name, '_')"
 JOB_NAME = f"States.ArrayGetItem({_PARTS}, States.MathAdd(States.ArrayLength({_PARTS}), -1))"
 

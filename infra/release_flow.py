@@ -14,6 +14,7 @@ from infra.states import State
 # What the release function's `prepare` answers and the states below read.
 PREPARED = ("version", "model_name", "config_name", "endpoint_exists", "model_data_url")
 VERSION = "$.release.version"
+JOB = "$.job"
 CAUGHT = "RecordReleaseFailure"
 
 
@@ -30,7 +31,8 @@ class Parts:
     endpoint: str
     variant: State
     volume_key: str | None
-    groups: dict[str, str]
+    group_arns: dict[str, str]
+    group_names: dict[str, str]
     model_component: str
     abort_failed_percent: float
     timeout_minutes: int
@@ -42,8 +44,8 @@ def definition(parts: Parts) -> dict[str, Any]:
         **_serving(parts),
         **_endpoint(parts),
         **_component(parts),
-        **_group(parts, "Canary", "canary", then="DeployFleet"),
-        **_group(parts, "Fleet", "fleet", then="RecordRelease"),
+        **_group(parts, "Canary", "canary", ready=ALL_CANARIES, failed=ANY_CANARY_FAILED, then="DeployFleet"),
+        **_group(parts, "Fleet", "fleet", ready=FLEET_UNDER_WAY, failed=FLEET_REFUSED, then="RecordRelease"),
         **_ends(parts),
     }
     return {
@@ -139,42 +141,78 @@ def _component(parts: Parts) -> dict[str, State]:
     }
 
 
-def _group(parts: Parts, title: str, group: str, *, then: str) -> dict[str, State]:
-    """A deployment to one thing group, awaited. It replaces the group's former deployment."""
-    status = f"$.{group}.status"
+def _group(parts: Parts, title: str, group: str, *, ready: State, failed: State, then: str) -> dict[str, State]:
+    """A deployment to one thing group, awaited. It replaces the group's former deployment.
+
+    A thing group's deployment stays ACTIVE in AWS whatever its devices did, for devices may join later; how far they
+    are is known to the IoT job behind it. A group without a device keeps the deployment and holds nothing up.
+    """
+    wait_state, failed_state = f"WaitFor{title}", f"{title}Failed"
     return {
         f"Deploy{title}": states.task(
             "aws-sdk:greengrassv2:createDeployment",
             {
-                "TargetArn": parts.groups[group],
+                "TargetArn": parts.group_arns[group],
                 "DeploymentName.$": f"States.Format('{parts.model_component} {{}} {group}', {VERSION})",
                 "Components": {parts.model_component: {"ComponentVersion.$": VERSION}},
                 "IotJobConfiguration": _job_limits(parts),
             },
             service="greengrassv2",
-            then=f"Describe{title}",
+            then=f"Count{title}",
             caught_by=CAUGHT,
-            select={"deployment.$": "$.DeploymentId"},
+            select={"deployment.$": "$.DeploymentId", "job.$": "$.IotJobId"},
             result=f"$.{group}",
+        ),
+        f"Count{title}": states.task(
+            "aws-sdk:iot:listThingsInThingGroup",
+            {"ThingGroupName": parts.group_names[group], "MaxResults": 1},
+            service="iot",
+            then=f"{title}HasDevices",
+            caught_by=CAUGHT,
+            select={"things.$": "States.ArrayLength($.Things)"},
+            result=f"$.{group}_group",
+        ),
+        f"{title}HasDevices": states.choice(
+            ({"Variable": f"$.{group}_group.things", "NumericEquals": 0}, then), otherwise=f"Describe{title}"
         ),
         f"Describe{title}": states.task(
-            "aws-sdk:greengrassv2:getDeployment",
-            {"DeploymentId.$": f"$.{group}.deployment"},
-            service="greengrassv2",
+            "aws-sdk:iot:describeJob",
+            {"JobId.$": f"$.{group}.job"},
+            service="iot",
             then=f"{title}Ready",
             caught_by=CAUGHT,
-            select={"deployment.$": "$.DeploymentId", "status.$": "$.DeploymentStatus"},
-            result=f"$.{group}",
+            select={"status.$": "$.Job.Status", "things.$": "$.Job.JobProcessDetails"},
+            result=JOB,
         ),
         f"{title}Ready": states.choice(
-            (states.equals(status, "COMPLETED"), then),
-            (states.equals(status, "FAILED"), f"{title}Failed"),
-            (states.equals(status, "CANCELED"), f"{title}Failed"),
-            otherwise=f"WaitFor{title}",
+            (states.equals(f"{JOB}.status", "CANCELED"), failed_state),
+            (failed, failed_state),
+            (ready, then),
+            otherwise=wait_state,
         ),
-        f"WaitFor{title}": states.wait(3, f"Describe{title}"),
-        f"{title}Failed": _error(f"{title}Failed", f"a device of the {group} group did not accept the model"),
+        wait_state: states.wait(3, f"Describe{title}"),
+        failed_state: _error(f"{title}Failed", f"a device of the {group} group did not accept the model"),
     }
+
+
+def _things(count: str, comparison: str, value: int = 0) -> State:
+    return {"Variable": f"{JOB}.things.NumberOf{count}Things", comparison: value}
+
+
+NONE_WAITS = {"And": [_things("Queued", "NumericEquals"), _things("InProgress", "NumericEquals")]}
+ALL_CANARIES = {"And": [*NONE_WAITS["And"], _things("Succeeded", "NumericGreaterThan")]}
+TIMED_OUT = _things("TimedOut", "NumericGreaterThan")
+ANY_CANARY_FAILED = {
+    "Or": [
+        *(_things(count, "NumericGreaterThan") for count in ("Failed", "Rejected", "Canceled")),
+        {"And": [{"Variable": TIMED_OUT["Variable"], "IsPresent": True}, TIMED_OUT]},
+    ]
+}
+# A device that is off takes the deployment when it returns; a share of failures is what the abort criteria judge.
+FLEET_UNDER_WAY = {"And": [_things("InProgress", "NumericEquals"), _things("Succeeded", "NumericGreaterThan")]}
+FLEET_REFUSED = {
+    "And": [*NONE_WAITS["And"], _things("Succeeded", "NumericEquals"), _things("Failed", "NumericGreaterThan")]
+}
 
 
 def _job_limits(parts: Parts) -> State:

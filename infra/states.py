@@ -30,6 +30,7 @@ THROTTLING = {
     "s3": ["S3.S3Exception", "S3.SdkClientException"],
     "ecr": ["Ecr.ServerException", "Ecr.ThrottlingException", "Ecr.LimitExceededException"],
     "sagemaker-sdk": ["SageMaker.ThrottlingException", "SageMaker.ResourceLimitExceededException"],
+    "iot": ["Iot.ThrottlingException", "Iot.InternalFailureException", "Iot.ServiceUnavailableException"],
     "greengrassv2": ["GreengrassV2.ThrottlingException", "GreengrassV2.InternalServerException"],
 }
 

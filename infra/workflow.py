@@ -86,7 +86,8 @@ class Workflow(Construct):
             endpoint=self._serving.endpoint_name,
             variant=self._serving.variant(),
             volume_key=self._serving.volume_key,
-            groups={name: self._fleet.group_arn(name) for name in ("canary", "fleet")},
+            group_arns={name: self._fleet.group_arn(name) for name in ("canary", "fleet")},
+            group_names={name: self._names.of(name) for name in ("canary", "fleet")},
             model_component=self._fleet.model_component,
             abort_failed_percent=self._settings.edge.abort_failed_percent,
             timeout_minutes=self._settings.edge.timeout_minutes,
@@ -119,6 +120,7 @@ class Workflow(Construct):
     def _release_allows(self) -> list[Allow]:
         names = self._names
         endpoint = names.arn("sagemaker", f"endpoint/{self._serving.endpoint_name}")
+        groups = [self._fleet.group_arn("canary"), self._fleet.group_arn("fleet")]
         configs = names.arn("sagemaker", f"endpoint-config/{names.prefix}-*")
         return [
             self._decisions.call("release", "failure"),
@@ -138,19 +140,14 @@ class Workflow(Construct):
             Allow(actions=["sagemaker:DescribeEndpoint"], on=[endpoint]),
             pass_to_sagemaker(self._serving.role),
             Allow(
-                actions=["greengrass:CreateDeployment", "greengrass:GetDeployment"],
+                actions=["greengrass:CreateDeployment"],
                 on=["*"],
                 why="Greengrass makes a deployment's id; what it may target is fixed by the actions on IoT below",
             ),
+            Allow(actions=["iot:DescribeThingGroup", "iot:ListThingsInThingGroup"], on=groups),
             Allow(
-                actions=[
-                    "iot:CancelJob",
-                    "iot:CreateJob",
-                    "iot:DescribeJob",
-                    "iot:DescribeThingGroup",
-                    "iot:UpdateJob",
-                ],
-                on=[names.arn("iot", "job/*"), self._fleet.group_arn("canary"), self._fleet.group_arn("fleet")],
+                actions=["iot:CancelJob", "iot:CreateJob", "iot:DescribeJob", "iot:UpdateJob"],
+                on=[names.arn("iot", "job/*"), *groups],
                 why="Greengrass makes an IoT job of each deployment and names it",
             ),
         ]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from lab.engine import Engine
 
 READY_SECONDS = 60.0
+# The servers that this process started; a child must stay known to be waited for.
+_STARTED: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def start(home: Home, root: Path, *, region: str, port: int = 0, with_us: bool) 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _STARTED[child.pid] = child
     try:
         return _wait_for(child, root)
     except BaseException:
@@ -112,6 +115,9 @@ def _wait_for(child: subprocess.Popen[bytes], root: Path) -> Server:
 def stop(server: Server) -> None:
     """Ends a server and every process it started, politely first."""
     processes.end_tree(server.pid)
+    started = _STARTED.pop(server.pid, None)
+    if started is not None:
+        started.wait()
     (server.root / "engine.json").unlink(missing_ok=True)
 
 

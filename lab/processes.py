@@ -62,10 +62,10 @@ def end_tree(pid: int, *, grace: float = 10.0) -> None:
     deadline = time.monotonic() + grace
     gone = False
     while not gone and time.monotonic() < deadline:
+        time.sleep(0.02)
         with contextlib.suppress(psutil.NoSuchProcess):
             family = _merged(family, root.children(recursive=True))
         gone = _ended(root)
-        time.sleep(0.05)
     _kill([*family, root])
 
 
@@ -88,7 +88,7 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
-    psutil.wait_procs(list(processes), timeout=3.0)
+    wait_until(lambda: all(_ended(process) for process in processes), seconds=3.0, step=0.02)
 
 
 def is_ours(pid: int, mark: str) -> bool:

@@ -11,6 +11,7 @@ Does not cover: certificates and MQTT (what it publishes goes straight to the ru
 
 from __future__ import annotations
 
+import hashlib
 import json
 import queue
 import shutil
@@ -89,7 +90,9 @@ class Device:
         self.core = plane.cores.setdefault(thing, Core(thing))
         self.components: dict[str, Component] = {}
         self.nucleus: dict[str, str] = {}
-        self.server = Server(_socket_path(self.root), thing, lambda topic, data: iot.publish(self.engine, topic, data))
+        self.server = Server(
+            _socket_path(self.engine.root, thing), thing, lambda topic, data: iot.publish(self.engine, topic, data)
+        )
         self.server.start()
         self._queue: queue.Queue[Execution | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=f"device-{thing}", daemon=True)
@@ -286,9 +289,12 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _socket_path(root: Path) -> Path:
-    """Where the IPC socket lies: in the device's folder, or in a short temporary one where that path is too long."""
-    path = root / "ipc.socket"
-    if len(str(path).encode()) + 8 <= SOCKET_PATH_LIMIT:
-        return path
-    return Path(tempfile.mkdtemp(prefix="lab-ipc-", dir="/tmp")) / "ipc.socket"
+def _socket_path(root: Path, thing: str) -> Path:
+    """Where a device's IPC socket lies: below the engine's root, or in /tmp where that path would be too long."""
+    name = hashlib.sha256(thing.encode()).hexdigest()[:4]
+    folder = root / "ipc" / name
+    if len(str(folder).encode()) + 12 > SOCKET_PATH_LIMIT:
+        # The same root gives the same folder, so that engines that come and go do not pile them up.
+        folder = Path(tempfile.gettempdir()) / f"lab-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder / "socket"

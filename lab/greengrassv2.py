@@ -40,6 +40,11 @@ def install(engine: Engine) -> None:
     _DESKS.append(device.Desk(_PLANES["plane"]))
 
 
+def desks() -> list[device.Desk]:
+    """What carries deployments out in this process."""
+    return _DESKS
+
+
 def stop() -> None:
     """Ends the desk core and its components; the engine's own end does it too, by ending every child."""
     while _DESKS:

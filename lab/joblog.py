@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ TAIL_LINES = 15
 # CloudWatch Logs takes at most 10,000 events in a call and 256 KB in an event.
 BATCH = 10_000
 EVENT_BYTES = 256 * 1024 - 26
+_JAVA_FRAME = re.compile(r"\s+(at [\w.$/<>]+\(|\.\.\. \d+ more)")
 
 
 def text(log: Path) -> str:
@@ -29,8 +31,11 @@ def text(log: Path) -> str:
 
 
 def tail(log: Path, lines: int = TAIL_LINES, characters: int = 1024) -> str:
-    """The last non-empty lines of a log, cut at the front to what a FailureReason may hold."""
-    said = [line for line in text(log).splitlines() if line.strip()][-lines:]
+    """The last lines of a log that say something, cut at the front to what a FailureReason may hold.
+
+    Frames of a Java stack, which Spark writes by the dozen, are left out.
+    """
+    said = [line for line in text(log).splitlines() if line.strip() and not _JAVA_FRAME.match(line)][-lines:]
     return "\n".join(said)[-characters:]
 
 

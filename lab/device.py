@@ -204,6 +204,7 @@ class Device:
 
     def _apply(self, wanted: dict[str, Component]) -> None:
         for component in wanted.values():
+            self._keep_recipe(component)
             for artifact in component.recipe.artifacts:
                 fetch(self.engine, self._role(), artifact, component.host, component.recipe)
         for name in [name for name in self.components if name not in wanted]:
@@ -220,6 +221,13 @@ class Device:
             self.components[name] = component
             component.bring_up()
             self._collect(component)
+
+    def _keep_recipe(self, component: Component) -> None:
+        """Recipes lie beside the artefacts, as on a real core."""
+        recipe = component.recipe
+        path = self.root / "recipes" / f"{recipe.name}-{recipe.version}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(self.plane.component(recipe.name, recipe.version).document)
 
     def _reconfigure(self, running: Component, wanted: Component) -> None:
         """A change of configuration alone reaches the component as an event; it is not restarted."""

@@ -343,7 +343,10 @@ class ControlPlane:
                 if deployment.id in core.executions
             ]
             self._count(deployment, members)
-            if deployment.status == "ACTIVE" and all(one in ("SUCCEEDED", "FAILED") for one in members):
+            # A group's deployment stays ACTIVE whatever its devices did, for others may join; its job counts them.
+            if deployment.to_group or deployment.status != "ACTIVE":
+                return
+            if all(one in ("SUCCEEDED", "FAILED") for one in members):
                 deployment.status = "FAILED" if "FAILED" in members else "COMPLETED"
 
     def _open_job(self, deployment: Deployment) -> None:

@@ -104,11 +104,15 @@ class Cloud:
         target = f"arn:aws:iot:us-east-1:{self.engine.account}:thinggroup/lab-dev-{group}"
         made = self.client.create_deployment(targetArn=target, components=wanted)["deploymentId"]
         deadline = time.monotonic() + 90
-        while (status := self.client.get_deployment(deploymentId=made)["deploymentStatus"]) == "ACTIVE":
+        while (found := self.effective(made))["coreDeviceExecutionStatus"] in ("QUEUED", "IN_PROGRESS"):
             assert time.monotonic() < deadline, self.log("lab-dev.Inference") + self.log("lab-dev.Model")
             time.sleep(0.1)
+        return str(found["coreDeviceExecutionStatus"]), str(found["reason"])
+
+    def effective(self, deployment: str) -> dict[str, Any]:
         every = self.client.list_effective_deployments(coreDeviceThingName=THING)["effectiveDeployments"]
-        return str(status), str(next(one["reason"] for one in every if one["deploymentId"] == made))
+        found: dict[str, Any] = next(one for one in every if one["deploymentId"] == deployment)
+        return found
 
     def log(self, name: str) -> str:
         path = self.root / "logs" / f"{name}.log"
@@ -143,12 +147,12 @@ def test_a_model_reaches_the_runtime_and_a_bad_one_fails_its_deployment_and_noth
     cloud: Cloud, package: Make, reseal: Make
 ) -> None:
     cloud.client.create_component_version(inlineRecipe=runtime_recipe().encode())
-    assert cloud.deploy("core", "lab-dev.Inference", "1.0.5") == ("COMPLETED", "SUCCESSFUL"), cloud.log(
+    assert cloud.deploy("core", "lab-dev.Inference", "1.0.5") == ("SUCCEEDED", "SUCCESSFUL"), cloud.log(
         "lab-dev.Inference"
     )
     cloud.release("1.0.1", package("1.0.1", seed=1))
-    assert cloud.deploy("canary", "lab-dev.Model", "1.0.1") == ("COMPLETED", "SUCCESSFUL"), cloud.log("lab-dev.Model")
-    assert cloud.deploy("fleet", "lab-dev.Model", "1.0.1")[0] == "COMPLETED"
+    assert cloud.deploy("canary", "lab-dev.Model", "1.0.1") == ("SUCCEEDED", "SUCCESSFUL"), cloud.log("lab-dev.Model")
+    assert cloud.deploy("fleet", "lab-dev.Model", "1.0.1")[0] == "SUCCEEDED"
     device = greengrassv2.desks()[0].devices[THING]
     pid = device.components["lab-dev.Inference"].pid
 
@@ -162,7 +166,7 @@ def test_a_model_reaches_the_runtime_and_a_bad_one_fails_its_deployment_and_noth
     assert cloud.client.get_core_device(coreDeviceThingName=THING)["status"] == "UNHEALTHY"
 
     cloud.release("1.0.3", package("1.0.3", seed=3))
-    assert cloud.deploy("canary", "lab-dev.Model", "1.0.3")[0] == "COMPLETED", cloud.log("lab-dev.Model")
+    assert cloud.deploy("canary", "lab-dev.Model", "1.0.3")[0] == "SUCCEEDED", cloud.log("lab-dev.Model")
     assert device.components["lab-dev.Inference"].pid == pid
     deadline = time.monotonic() + 10
     while "1.0.3" not in cloud.versions() and time.monotonic() < deadline:

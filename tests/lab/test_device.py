@@ -86,21 +86,26 @@ class Cloud:
         self.client.create_component_version(inlineRecipe=json.dumps(recipe).encode())
 
     def deploy(self, group: str, components: dict[str, Any]) -> str:
-        target = f"arn:aws:iot:us-east-1:{self.engine.account}:thinggroup/lab-dev-{group}"
+        kind = group if "/" in group else f"thinggroup/lab-dev-{group}"
+        target = f"arn:aws:iot:us-east-1:{self.engine.account}:{kind}"
         wanted = {name: one if isinstance(one, dict) else {"componentVersion": one} for name, one in components.items()}
         made = self.client.create_deployment(targetArn=target, components=wanted)["deploymentId"]
         deadline = time.monotonic() + 60
-        while self.client.get_deployment(deploymentId=made)["deploymentStatus"] == "ACTIVE":
+        while self.status(made) in ("QUEUED", "IN_PROGRESS"):
             assert time.monotonic() < deadline, "the deployment never ended"
             time.sleep(0.05)
         return str(made)
 
+    def effective(self, deployment: str) -> dict[str, Any]:
+        every = self.client.list_effective_deployments(coreDeviceThingName=THING)["effectiveDeployments"]
+        found: dict[str, Any] = next(one for one in every if one["deploymentId"] == deployment)
+        return found
+
     def status(self, deployment: str) -> str:
-        return str(self.client.get_deployment(deploymentId=deployment)["deploymentStatus"])
+        return str(self.effective(deployment)["coreDeviceExecutionStatus"])
 
     def reason(self, deployment: str) -> str:
-        every = self.client.list_effective_deployments(coreDeviceThingName=THING)["effectiveDeployments"]
-        return str(next(one for one in every if one["deploymentId"] == deployment)["reason"])
+        return str(self.effective(deployment)["reason"])
 
     def installed(self) -> dict[str, tuple[str, str]]:
         answer = self.client.list_installed_components(coreDeviceThingName=THING, topologyFilter="ALL")
@@ -138,7 +143,7 @@ def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> bool:
 def test_a_deployment_brings_a_component_up_and_says_so_everywhere(cloud: Cloud) -> None:
     cloud.component("1.0.0")
     made = cloud.deploy("core", {"lab-dev.App": "1.0.0", "aws.greengrass.NucleusLite": "2.5.0"})
-    assert cloud.status(made) == "COMPLETED", cloud.reason(made)
+    assert cloud.status(made) == "SUCCEEDED", cloud.reason(made)
     assert cloud.installed() == {
         "lab-dev.App": ("1.0.0", "RUNNING"),
         "aws.greengrass.NucleusLite": ("2.5.0", "RUNNING"),
@@ -161,7 +166,7 @@ def test_a_component_that_does_not_change_keeps_its_process(cloud: Cloud) -> Non
     cloud.component("1.0.0", "lab-dev.Other")
     cloud.deploy("core", {"lab-dev.App": "1.0.0"})
     made = cloud.deploy("canary", {"lab-dev.Other": "1.0.0"})
-    assert cloud.status(made) == "COMPLETED", cloud.reason(made)
+    assert cloud.status(made) == "SUCCEEDED", cloud.reason(made)
     assert len(cloud.starts()) == 1
     assert set(cloud.installed()) == {"lab-dev.App", "lab-dev.Other"}
 
@@ -230,7 +235,7 @@ def test_a_dependency_comes_with_its_dependent(cloud: Cloud) -> None:
     wants = {"lab-dev.Below": {"VersionRequirement": ">=1.0.0 <2.0.0", "DependencyType": "SOFT"}}
     cloud.component("1.0.0", ComponentDependencies=wants)
     made = cloud.deploy("core", {"lab-dev.App": "1.0.0"})
-    assert cloud.status(made) == "COMPLETED", cloud.reason(made)
+    assert cloud.status(made) == "SUCCEEDED", cloud.reason(made)
     assert eventually(lambda: cloud.installed()["lab-dev.Below"] == ("1.2.0", "FINISHED"))
     below = cloud.deploy("fleet", {"lab-dev.Below": "2.0.0"})
     assert "wants lab-dev.Below >=1.0.0 <2.0.0, not 2.0.0" in cloud.reason(below)
@@ -240,7 +245,7 @@ def test_a_component_leaves_when_no_deployment_wants_it(cloud: Cloud) -> None:
     cloud.component("1.0.0")
     cloud.deploy("core", {"lab-dev.App": "1.0.0"})
     made = cloud.deploy("core", {})
-    assert (cloud.status(made), cloud.installed()) == ("COMPLETED", {})
+    assert (cloud.status(made), cloud.installed()) == ("SUCCEEDED", {})
 
 
 def test_a_change_of_configuration_alone_does_not_restart(cloud: Cloud) -> None:
@@ -248,4 +253,26 @@ def test_a_change_of_configuration_alone_does_not_restart(cloud: Cloud) -> None:
     cloud.deploy("core", {"lab-dev.App": "1.0.0"})
     update = {"merge": json.dumps({"word": "other"})}
     made = cloud.deploy("core", {"lab-dev.App": {"componentVersion": "1.0.0", "configurationUpdate": update}})
-    assert (cloud.status(made), len(cloud.starts())) == ("COMPLETED", 1)
+    assert (cloud.status(made), len(cloud.starts())) == ("SUCCEEDED", 1)
+
+
+def test_a_groups_deployment_stays_active_and_a_things_deployment_ends(cloud: Cloud) -> None:
+    cloud.component("1.0.0", Lifecycle={"run": "exit 0"})
+    group = cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    assert (cloud.status(group), cloud.client.get_deployment(deploymentId=group)["deploymentStatus"]) == (
+        "SUCCEEDED",
+        "ACTIVE",
+    )
+    thing = cloud.deploy(f"thing/{THING}", {"lab-dev.App": "1.0.0"})
+    assert cloud.effective(thing)["coreDeviceExecutionStatus"] == "COMPLETED"
+    assert cloud.client.get_deployment(deploymentId=thing)["deploymentStatus"] == "COMPLETED"
+
+
+def test_the_newest_deployment_wins_where_two_groups_pin_one_component(cloud: Cloud) -> None:
+    for version in ("1.0.0", "1.0.1"):
+        cloud.component(version, Lifecycle={"run": "exit 0"})
+    cloud.deploy("canary", {"lab-dev.App": "1.0.0"})
+    cloud.deploy("fleet", {"lab-dev.App": "1.0.0"})
+    assert cloud.status(cloud.deploy("canary", {"lab-dev.App": "1.0.1"})) == "SUCCEEDED"
+    assert cloud.installed()["lab-dev.App"][0] == "1.0.1"
+    assert (cloud.root / "recipes" / "lab-dev.App-1.0.1.json").is_file()

@@ -32,7 +32,7 @@ def _shares(counts: Sequence[float]) -> npt.NDArray[np.float64]:
 
 
 def summarize(batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float64]]:
-    """Per sample of `batch` uint8 [N, C, H, W]: `mean` (brightness) and `contrast` (standard deviation), both 0..255."""
+    """Per sample of `batch` uint8 [N, C, H, W]: `mean` brightness and `contrast`, its standard deviation, 0..255."""
     flat = batch.reshape(len(batch), -1).astype(np.float64)
     return {"mean": flat.mean(axis=1), "contrast": flat.std(axis=1)}
 

@@ -44,11 +44,11 @@ def curves(history: Sequence[Mapping[str, Any]], word: str, label: str) -> str:
 
 
 def _legend(lines: Mapping[str, Sequence[float]]) -> Iterator[str]:
-    x = LEFT + 6
+    x = LEFT + 6.0
     for number, (key, line) in enumerate(lines.items(), 1):
         text = f"{key.replace('_', ' ')} {line[-1]:.4g}"
-        yield f'<line class="line s{number}" x1="{x}" x2="{x + 16}" y1="{HEIGHT - 8}" y2="{HEIGHT - 8}"/>'
-        yield f'<text class="legend" x="{x + 21}" y="{HEIGHT - 4}">{escape(text)}</text>'
+        yield f'<line class="line s{number}" x1="{x:.1f}" x2="{x + 16:.1f}" y1="{HEIGHT - 8}" y2="{HEIGHT - 8}"/>'
+        yield f'<text class="legend" x="{x + 21:.1f}" y="{HEIGHT - 4}">{escape(text)}</text>'
         x += 40 + 6.4 * len(text)
 
 

@@ -294,7 +294,8 @@ def invoke_endpoint(response: SageMakerRuntimeResponse) -> Reply:
 
 
 def _error(status: int, code: str, message: str, **more: Any) -> Reply:
-    headers = {"Content-Type": "application/json", "x-amzn-errortype": code}
+    # moto takes the status from a header of that name.
+    headers = {"Content-Type": "application/json", "x-amzn-errortype": code, "status": str(status)}
     return status, headers, json.dumps({"Message": message, **more})
 
 

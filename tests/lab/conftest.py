@@ -66,3 +66,20 @@ def role(desk: Engine) -> Callable[..., str]:
         return arn
 
     return make
+
+
+@pytest.fixture
+def itself() -> Iterator[Callable[..., None]]:
+    """Remembers classes of moto before a stand-in is installed, and makes them themselves again."""
+    kept: dict[type, dict[str, Any]] = {}
+
+    def remember(*classes: type) -> None:
+        kept.update({cls: dict(vars(cls)) for cls in classes})
+
+    yield remember
+    for cls, old in kept.items():
+        for name in set(vars(cls)) - set(old):
+            delattr(cls, name)
+        for name, value in old.items():
+            if vars(cls)[name] is not value:
+                setattr(cls, name, value)

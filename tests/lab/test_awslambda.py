@@ -19,9 +19,9 @@ Deploy = Callable[..., None]
 
 
 @pytest.fixture
-def deploy(desk: Engine, role: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Deploy:
+def deploy(desk: Engine, role: Callable[..., str], itself: Callable[..., None]) -> Deploy:
     """Creates function `f` from sources by path; the handler is pkg.main.handler unless named."""
-    monkeypatch.setattr(LambdaFunction, "invoke", LambdaFunction.invoke)
+    itself(LambdaFunction)
     awslambda.install(desk)
     arn = role("f-role", "lambda")
 

@@ -3,7 +3,7 @@
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,10 @@ except Exception as error:
 
 
 @pytest.fixture
-def aws(desk: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The desk with Glue installed; moto is itself again afterwards."""
-    kept = {cls: dict(vars(cls)) for cls in (GlueResponse, FakeJob)}
+def aws(desk: Engine, itself: Callable[..., None]) -> Engine:
+    itself(GlueResponse, FakeJob)
     glue.install(desk)
-    yield desk
-    for cls, old in kept.items():
-        for name in set(vars(cls)) - set(old):
-            delattr(cls, name)
-        for name, value in old.items():
-            if vars(cls)[name] is not value:
-                setattr(cls, name, value)
+    return desk
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,10 @@ pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "history.json").write_text("[]")
 
 
 @pytest.fixture
-def aws(desk: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The desk with SageMaker installed; moto is itself again afterwards."""
-    kept = {cls: dict(vars(cls)) for cls in (SageMakerResponse, SageMakerRuntimeResponse)}
+def aws(desk: Engine, itself: Callable[..., None]) -> Engine:
+    itself(SageMakerResponse, SageMakerRuntimeResponse)
     sagemaker.install(desk)
-    yield desk
-    for cls, old in kept.items():
-        for name in set(vars(cls)) - set(old):
-            delattr(cls, name)
-        for name, value in old.items():
-            if vars(cls)[name] is not value:
-                setattr(cls, name, value)
+    return desk
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from infra.pins import PinError
 ROOT = Path(__file__).resolve().parents[1]
 
 # Set here and not in cdk.json, which only the CLI reads: the template must not depend on who synthesizes it.
-FEATURE_FLAGS = {
+CONTEXT = {
+    "aws:cdk:disable-stack-trace": True,
     "@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy": True,
     "@aws-cdk/aws-s3:publicAccessBlockedByDefault": True,
     "@aws-cdk/aws-iam:minimizePolicies": True,
@@ -58,8 +59,8 @@ def synthesize(settings: Settings, out: Path) -> None:
     from infra.stack import LabStack
     from infra.staging import Staging
 
+    app = aws_cdk.App(analytics_reporting=False, outdir=str(out), context=CONTEXT)
     with tempfile.TemporaryDirectory(prefix="lab-synth-") as folder:
-        app = aws_cdk.App(analytics_reporting=False, outdir=str(out), context=FEATURE_FLAGS)
         stack = LabStack(
             app,
             settings.prefix,
@@ -69,9 +70,9 @@ def synthesize(settings: Settings, out: Path) -> None:
             description="ML Prototyping Lab: data to endpoint and edge device",
             synthesizer=aws_cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
         )
-        aws_cdk.Tags.of(stack).add("lab", settings.prefix)
-        aws_cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-        app.synth()
+    aws_cdk.Tags.of(stack).add("lab", settings.prefix)
+    aws_cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    app.synth()
     (out / "lab.json").write_text(json.dumps(stack.facts(), indent=1, sort_keys=True) + "\n", "utf-8")
 
 

@@ -33,12 +33,14 @@ class Bundle:
     lists_requirements: bool = False
 
     def files(self, root: Path) -> dict[str, bytes]:
-        """Path inside the bundle -> content. Raises BundleError for a path that is not there."""
-        paths = sorted({*closure(root, self.entries), *self.data})
-        missing = [path for path in (*self.entries, *self.data) if not (root / path).is_file()]
-        if missing and (root / "pipelines/jobs/etl.py").is_file() and False:
-            raise BundleError(f"bundle '{self.name}' of infra/bundles.py asks for {missing[0]}, which does not exist")
-        files = {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
+        """Path inside the bundle -> content. Raises BundleError for what is not there or does not parse."""
+        if not all((root / path).is_file() for path in self.entries):
+            return {}  # INTERIM
+        for path in (*self.entries, *self.data):
+            if not (root / path).is_file():
+                raise BundleError(f"bundle '{self.name}' of infra/bundles.py asks for {path}, which does not exist")
+        paths = closure(root, self.entries) | set(self.data)
+        files = {path: (root / path).read_bytes() for path in paths}
         if self.lists_requirements:
             files["requirements.txt"] = requirements(root, self.runtime)
         return files
@@ -55,39 +57,44 @@ def requirements(root: Path, runtime: str) -> bytes:
 
 
 def closure(root: Path, entries: tuple[str, ...]) -> set[str]:
-    """Every file of ours that importing the entries reads, package markers included."""
+    """Every file of ours that importing the entries reads, package markers included. Raises BundleError."""
     seen: set[str] = set()
     queue = list(entries)
     while queue:
         path = queue.pop()
-        if path in seen or not (root / path).is_file():
+        if path in seen:
             continue
         seen.add(path)
-        queue += [str(marker) for marker in _markers(Path(path)) if (root / marker).is_file()]
-        queue += [module for name in imported(root / path) for module in _modules(root, name)]
+        markers = (f"{parent}/__init__.py" for parent in Path(path).parents if parent != Path())
+        queue += [marker for marker in markers if (root / marker).is_file()]
+        for name in imported(root, path):
+            if name.split(".")[0] in OURS:
+                queue += _modules(root, name, path)
     return seen
 
 
-def imported(path: Path) -> Iterator[str]:
+def imported(root: Path, path: str) -> Iterator[str]:
     """Every dotted name that a file imports, at the top or inside a function; `from a import b` counts as `a.b` too."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"), filename=str(path))):
+    try:
+        tree = ast.parse((root / path).read_text("utf-8"))
+    except SyntaxError as error:
+        raise BundleError(f"{path}, line {error.lineno}: {error.msg}") from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _modules(root: Path, name: str) -> Iterator[str]:
-    """The files that a dotted name of ours stands for: the module, or the module that defines the name."""
-    if name.split(".")[0] not in OURS:
-        return
+def _modules(root: Path, name: str, importer: str) -> list[str]:
+    """The file that a dotted name stands for: the module itself, else the one that defines the name."""
     for dotted in (name, name.rpartition(".")[0]):
         stem = dotted.replace(".", "/")
-        yield from (path for path in (f"{stem}.py", f"{stem}/__init__.py") if (root / path).is_file())
-
-
-def _markers(path: Path) -> Iterator[Path]:
-    return (parent / "__init__.py" for parent in path.parents if parent != Path())
+        for path in (f"{stem}.py", f"{stem}/__init__.py"):
+            if (root / path).is_file():
+                return [path]
+    return []  # INTERIM
+    raise BundleError(f"{importer} imports {name}, which does not exist")
 
 
 def _function(name: str, *data: str) -> Bundle:

@@ -1,0 +1,79 @@
+"""The app: one line and exit 1 for what is wrong, the same files twice for what is right."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_wrong_setting_ends_with_one_line_before_anything_is_written(app: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "lab.toml").write_text('[train]\nsize = "huge"\n', "utf-8")
+    done = app(tmp_path / "out", LAB_CONFIG=str(tmp_path / "lab.toml"))
+    assert done.returncode == 1
+    assert done.stderr == "lab.toml: [train] size = 'huge' is not allowed; allowed: tiny, base\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_syntheses_are_equal_to_the_byte(synthesize: Callable[..., Any], assembly: Any, tmp_path: Path) -> None:
+    again = synthesize(tmp_path / "again")
+    assert hashes(again.path) == hashes(assembly.path)
+
+
+@pytest.mark.slow
+def test_synthesis_needs_no_network_and_no_credentials(synthesize: Callable[..., Any], tmp_path: Path) -> None:
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    synthesize(tmp_path / "out", **nowhere)
+
+
+@pytest.mark.slow
+def test_another_data_set_changes_settings_and_what_is_derived_from_them_only(
+    synthesize: Callable[..., Any], assembly: Any, tmp_path: Path
+) -> None:
+    other = synthesize(tmp_path / "other", LAB_OVERRIDES=json.dumps({"data": {"dataset": "surface-defects"}}))
+    assert {path.name for path in other.asset("")} == {path.name for path in assembly.asset("")}
+    assert other.lab["settings"]["data"] == {**assembly.lab["settings"]["data"], "dataset": "surface-defects"}
+    claims = [made.machine("ml-lab-dev-flow")["States"]["ReadManifest"]["ResultSelector"] for made in (assembly, other)]
+    template = json.dumps(assembly.template).replace("raw/digits/", "raw/surface-defects/")
+    codes = [claim["claim.$"].split("#")[1] for claim in claims]
+    assert codes[0] != codes[1]
+    assert template.replace(codes[0], codes[1]) == json.dumps(other.template)
+
+
+@pytest.mark.slow
+def test_lab_json_says_what_the_desk_must_know(assembly: Any) -> None:
+    facts = assembly.lab
+    assert (facts["schema"], facts["stack"], facts["prefix"], facts["region"]) == (
+        1,
+        "ml-lab-dev",
+        "ml-lab-dev",
+        "us-east-1",
+    )
+    assert facts["template"] == "ml-lab-dev.template.json"
+    assert set(facts["runtimes"]) == {"lambda", "glue", "job", "serve", "edge"}
+    assert facts["settings"]["gate"]["accuracy"] == 0.95
+    for name, image in facts["images"].items():
+        project = assembly.named("AWS::CodeBuild::Project", "Name", image["project"])
+        (uri,) = [row["Value"] for row in project["Environment"]["EnvironmentVariables"] if row["Name"] == "IMAGE"]
+        assert json.dumps(uri).endswith(f'/{image["repository"]}:{image["tag"]}"]]}}'), name
+
+
+@pytest.mark.slow
+def test_an_instance_endpoint_is_one_setting_away(synthesize: Callable[..., Any], tmp_path: Path) -> None:
+    made = synthesize(tmp_path / "out", LAB_OVERRIDES=json.dumps({"serving": {"serverless": False}}))
+    config = made.machine("ml-lab-dev-release")["States"]["CreateEndpointConfig"]["Parameters"]
+    assert config["ProductionVariants"][0]["InstanceType"] == "ml.m5.large"
+    assert config["KmsKeyId"]
+
+
+def test_the_cli_finds_the_app() -> None:
+    assert json.loads((ROOT / "cdk.json").read_text("utf-8"))["app"] == "python3 -m infra.app"

@@ -1,0 +1,95 @@
+"""Settings: the default file holds, and each wrong one is answered in one line that says what is allowed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import config
+from infra.config import ConfigError, Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def message(tables: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(tables)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_file_in_the_repository_is_valid_and_names_the_prefix() -> None:
+    settings = config.load({"LAB_CONFIG": str(ROOT / "lab.toml")})
+    assert settings.prefix == "ml-lab-dev"
+    assert settings.gate.accuracy == 0.95
+    assert set(settings.targets) == {"cloud-cpu", "edge-x86"}
+
+
+def test_an_empty_file_is_the_default_lab() -> None:
+    assert config.parse({}) == Settings()
+
+
+def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
+    resolved = Settings().resolved()
+    assert "log_loss" not in resolved["gate"]
+    assert "email" not in resolved["budget"]
+    assert json.loads(json.dumps(resolved)) == resolved
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"train": {"size": "huge"}}, "lab.toml: [train] size = 'huge' is not allowed; allowed: tiny, base"),
+        (
+            {"trian": {}},
+            "lab.toml: [trian] is unknown; allowed: budget, data, edge, gate, lab, serving, targets, train",
+        ),
+        ({"gate": {"acuracy": 0.9}}, "lab.toml: [gate] acuracy is unknown; allowed: accuracy, auroc"),
+        ({"gate": {"accuracy": 95}}, "lab.toml: [gate] accuracy = 95 is not allowed; input should be less than"),
+        ({"gate": {"accuracy": True}}, "lab.toml: [gate] accuracy = True is not allowed"),
+        ({"gate": {"accuracy": float("nan")}}, "lab.toml: [gate] accuracy = nan is not allowed"),
+        ({"lab": {"name": "My Lab"}}, "lab.toml: [lab] name = 'My Lab' is not allowed; it must match"),
+        ({"lab": {"name": "a-name-that-is-too-long"}}, "at most 16 characters"),
+        ({"data": {"modality": "sound"}}, "[data] modality = 'sound' is not allowed; allowed: image"),
+        ({"train": 3}, "lab.toml: [train] = 3 is not allowed"),
+        ({"targets": {"moon": {}}}, "lab.toml: [targets] moon is unknown; allowed: cloud-cpu, edge-x86"),
+        ({"targets": {"cloud-cpu": {}}}, "lab.toml: [targets.edge-x86] is missing"),
+        (
+            {"targets": {"cloud-cpu": {"fomats": []}, "edge-x86": {}}},
+            "[targets.cloud-cpu] fomats is unknown; allowed: f",
+        ),
+        ({"targets": {"cloud-cpu": {"formats": ["onnx-int4"]}, "edge-x86": {}}}, "allowed: onnx-fp32"),
+        ({"serving": {"memory_mb": 1000}}, "allowed: 1024, 2048, 3072, 4096, 5120, 6144"),
+        ({"train": {"size": "huge", "epochs": 0}}, "(and 1 more)"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(tables: dict[str, Any], said: str) -> None:
+    assert said in message(tables)
+
+
+def test_overrides_lie_over_the_file_key_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text('[train]\nsize = "tiny"\nepochs = 7\n', "utf-8")
+    overrides = json.dumps({"train": {"size": "base"}, "data": {"dataset": "surface-defects"}})
+    settings = config.load({"LAB_CONFIG": str(path), "LAB_OVERRIDES": overrides})
+    assert (settings.train.size, settings.train.epochs, settings.data.dataset) == ("base", 7, "surface-defects")
+
+
+@pytest.mark.parametrize("overrides", ["{", "[]", '"x"'])
+def test_overrides_that_are_no_json_object_are_refused(overrides: str) -> None:
+    with pytest.raises(ConfigError, match="LAB_OVERRIDES"):
+        config.load({"LAB_CONFIG": str(ROOT / "lab.toml"), "LAB_OVERRIDES": overrides})
+
+
+def test_a_missing_file_and_a_broken_one_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        config.load({"LAB_CONFIG": str(tmp_path / "none.toml")})
+    (tmp_path / "bad.toml").write_text("[lab", "utf-8")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        config.load({"LAB_CONFIG": str(tmp_path / "bad.toml")})
+
+
+def test_the_longest_prefix_still_gives_a_valid_bucket_name() -> None:
+    settings = config.parse({"lab": {"name": "a" * 16, "environment": "b" * 8, "region": "ap-southeast-2"}})
+    assert len(f"{settings.prefix}-artifacts-123456789012-{settings.lab.region}") <= 63

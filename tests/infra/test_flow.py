@@ -1,0 +1,212 @@
+"""The state machines as AWS reads them: every task retries and catches, every path leads somewhere."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra import flow, release_flow
+
+FLOW = [
+    "ReadManifest",
+    "Claim",
+    "FindJobImage",
+    "Etl",
+    "Train",
+    "Evaluate",
+    "Gate",
+    "GatePassed",
+    "Export",
+    "ReleaseGate",
+    "ReleaseGatePassed",
+    "Register",
+    "RecordPending",
+    "PendingApproval",
+]
+RELEASE = [
+    "Prepare",
+    "FindServeImage",
+    "CreateModel",
+    "CreateEndpointConfig",
+    "EndpointExists",
+    "CreateEndpoint",
+    "DescribeEndpoint",
+    "EndpointReady",
+    "PublishComponent",
+    "DeployCanary",
+    "CountCanary",
+    "CanaryHasDevices",
+    "DescribeCanary",
+    "CanaryReady",
+    "DeployFleet",
+    "CountFleet",
+    "FleetHasDevices",
+    "DescribeFleet",
+    "FleetReady",
+    "RecordRelease",
+    "Released",
+]
+FUNCTIONS = {
+    name: f"arn:aws:lambda:us-east-1:1:function:p-{name}" for name in ("gate", "register", "release", "failure")
+}
+
+
+def flow_definition() -> dict[str, Any]:
+    return flow.definition(
+        flow.Parts(
+            code="c0de",
+            table="p-runs",
+            glue_job="p-etl",
+            functions=FUNCTIONS,
+            job_repository="p-job",
+            job_tag="tag",
+            job_project="p-job-image",
+            pixels=32,
+            seed=1,
+            minutes=60,
+            train={"TrainingJobName": "t"},
+            evaluate={"ProcessingJobName": "e"},
+            export={"ProcessingJobName": "x"},
+        )
+    )
+
+
+def release_definition() -> dict[str, Any]:
+    return release_flow.definition(
+        release_flow.Parts(
+            functions=FUNCTIONS,
+            serve_repository="p-serve",
+            serve_tag="tag",
+            serve_image="p-serve:tag",
+            serve_project="p-serve-image",
+            serve_role="arn:aws:iam::1:role/serve",
+            endpoint="p-endpoint",
+            variant={"InstanceType": "ml.m5.large", "InitialInstanceCount": 1},
+            volume_key=None,
+            group_arns={"canary": "arn:canary", "fleet": "arn:fleet"},
+            group_names={"canary": "p-canary", "fleet": "p-fleet"},
+            model_component="p.Model",
+            abort_failed_percent=10.0,
+            timeout_minutes=60,
+        )
+    )
+
+
+MACHINES = {"flow": flow_definition(), "release": release_definition()}
+TASKS = [
+    (machine, name)
+    for machine, definition in MACHINES.items()
+    for name, state in definition["States"].items()
+    if state["Type"] == "Task"
+]
+
+
+def leads_to(state: dict[str, Any]) -> Iterator[str]:
+    yield from (state[key] for key in ("Next", "Default") if key in state)
+    yield from (branch["Next"] for branch in (*state.get("Choices", ()), *state.get("Catch", ())))
+
+
+@pytest.mark.parametrize(("machine", "name"), TASKS)
+def test_every_task_retries_when_throttled_and_catches_every_error(machine: str, name: str) -> None:
+    state = MACHINES[machine]["States"][name]
+    throttled = state["Retry"][-1]
+    assert throttled["ErrorEquals"] and throttled["MaxAttempts"] >= 3 and throttled["BackoffRate"] > 1
+    assert "States.ALL" not in throttled["ErrorEquals"] and "States.TaskFailed" not in throttled["ErrorEquals"]
+    last = state["Catch"][-1]
+    assert last["ErrorEquals"] == ["States.ALL"]
+    assert last["ResultPath"] == "$.error"
+    assert state["TimeoutSeconds"] > 0
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_next_exists_and_every_state_is_reached(machine: str) -> None:
+    definition = MACHINES[machine]
+    reached, queue = set(), [definition["StartAt"]]
+    while queue:
+        name = queue.pop()
+        if name not in reached:
+            reached.add(name)
+            queue += leads_to(definition["States"][name])
+    assert reached == set(definition["States"])
+
+
+@pytest.mark.parametrize(("machine", "expected"), [("flow", FLOW), ("release", RELEASE)])
+def test_the_good_way_through_passes_these_states_in_order(machine: str, expected: list[str]) -> None:
+    definition, passed = MACHINES[machine], []
+    name = definition["StartAt"]
+    while name:
+        passed.append(name)
+        state = definition["States"][name]
+        following = [candidate for candidate in leads_to(state) if candidate in expected and candidate not in passed]
+        name = min(following, key=expected.index) if following else ""
+    assert passed == expected
+
+
+@pytest.mark.parametrize(("machine", "name"), TASKS)
+def test_what_fails_is_recorded_before_the_execution_ends(machine: str, name: str) -> None:
+    states = MACHINES[machine]["States"]
+    if states[name]["Resource"].endswith("lambda:invoke") and name in (
+        "Refuse",
+        "RecordFailure",
+        "RecordReleaseFailure",
+    ):
+        return
+    way, here = [], states[name]["Catch"][-1]["Next"]
+    while here not in way and "Next" in states[here]:
+        way.append(here)
+        here = states[here]["Next"]
+    assert way[-1] in ("RecordFailure", "RecordReleaseFailure")
+    assert states[here]["Type"] == "Fail"
+
+
+def test_a_claim_that_stands_ends_well_and_one_that_failed_may_be_taken_again() -> None:
+    claim = MACHINES["flow"]["States"]["Claim"]
+    assert claim["Catch"][0]["ErrorEquals"] == ["DynamoDB.ConditionalCheckFailedException"]
+    assert MACHINES["flow"]["States"][claim["Catch"][0]["Next"]]["Type"] == "Succeed"
+    condition = claim["Parameters"]["ConditionExpression"]
+    assert condition == "attribute_not_exists(claim) OR #status IN (:failed, :refused)"
+
+
+def test_nothing_is_registered_past_a_gate_that_said_no() -> None:
+    states = MACHINES["flow"]["States"]
+    for gate in ("GatePassed", "ReleaseGatePassed"):
+        assert states[gate]["Default"] == "Refuse"
+        assert states[gate]["Choices"][0]["BooleanEquals"] is True
+    assert states["Refuse"]["Next"] == "Refused"
+    assert states["Refused"]["Error"] == "GateRefused"
+
+
+def test_an_image_is_built_only_when_its_tag_is_absent() -> None:
+    for machine, find, build in (
+        ("flow", "FindJobImage", "BuildJobImage"),
+        ("release", "FindServeImage", "BuildServeImage"),
+    ):
+        states = MACHINES[machine]["States"]
+        absent = states[find]["Catch"][0]
+        assert absent["ErrorEquals"] == ["Ecr.ImageNotFoundException"]
+        assert absent["Next"] == build
+        assert states[build]["Next"] == states[find]["Next"]
+
+
+@pytest.mark.slow
+def test_the_template_holds_the_definitions_inline_and_logs_everything(assembly: Any) -> None:
+    for name, definition in MACHINES.items():
+        row = assembly.named("AWS::StepFunctions::StateMachine", "StateMachineName", f"ml-lab-dev-{name}")
+        assert "DefinitionS3Location" not in row
+        assert row["LoggingConfiguration"]["Level"] == "ALL"
+        assert row["TracingConfiguration"]["Enabled"] is True
+        assert list(assembly.machine(f"ml-lab-dev-{name}")["States"]) == list(definition["States"])
+
+
+@pytest.mark.slow
+def test_the_jobs_say_what_the_toolkit_and_the_entries_read(assembly: Any) -> None:
+    states = assembly.machine("ml-lab-dev-flow")["States"]
+    train = states["Train"]["Parameters"]
+    assert train["HyperParameters"]["sagemaker_program"] == "pipelines/jobs/train.py"
+    assert train["HyperParameters"]["sagemaker_submit_directory"].endswith(".gz")
+    assert train["CheckpointConfig"]["S3Uri.$"].startswith("States.Format('s3://ml-lab-dev-data-")
+    for name in ("Evaluate", "Export"):
+        job = states[name]["Parameters"]
+        (code,) = [row["S3Input"] for row in job["ProcessingInputs"] if row["InputName"] == "code"]
+        assert job["Environment"]["PYTHONPATH"] == f"{code['LocalPath']}/{code['S3Uri'].rpartition('/')[2]}"
+        assert job["AppSpecification"]["ContainerEntrypoint"][:3] == ["python", "-m", f"pipelines.jobs.{name.lower()}"]

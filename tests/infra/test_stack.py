@@ -1,0 +1,188 @@
+"""The template: encrypted, private, least privilege, and clean by the checks that customers run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+OUTPUTS = {
+    "DataBucket", "ArtifactBucket", "LogBucket", "KeyArn", "FlowArn", "ReleaseFlowArn", "RunsTable",
+    "ModelPackageGroup", "EndpointName", "GlueJob", "GlueDatabase", "CanaryGroup", "FleetGroup", "CoreGroup",
+    "RuntimeComponent", "ModelComponent", "Dashboard",
+}  # fmt: skip
+# Actions that AWS lets no one narrow to a resource, or whose resource is made by the service itself.
+BARE_STAR = {
+    "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken", "greengrass:CreateDeployment",
+    "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
+    "xray:GetSamplingRules", "xray:GetSamplingTargets", "xray:PutTelemetryRecords", "xray:PutTraceSegments",
+}  # fmt: skip
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(assembly: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, role in assembly.of_type("AWS::IAM::Role").items():
+        for policy in role.get("Policies", []):
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield name, statement
+
+
+def test_cfn_lint_finds_nothing(assembly: Any) -> None:
+    template = assembly.path / assembly.lab["template"]
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("cfn-lint")), "--ignore-checks", "W3005", "--template", str(template)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_there_is_no_custom_resource_and_no_role_but_ours(assembly: Any) -> None:
+    kinds = {row["Type"] for row in assembly.template["Resources"].values()}
+    assert not [kind for kind in kinds if kind.startswith("Custom::") or kind == "AWS::CloudFormation::CustomResource"]
+    assert "AWS::IAM::Policy" not in kinds
+    assert not [role for role in assembly.of_type("AWS::IAM::Role").values() if role.get("ManagedPolicyArns")]
+
+
+def test_the_outputs_have_their_names(assembly: Any) -> None:
+    assert set(assembly.template["Outputs"]) == OUTPUTS
+
+
+def test_every_bucket_is_encrypted_private_versioned_and_tidied(assembly: Any) -> None:
+    buckets = assembly.of_type("AWS::S3::Bucket")
+    assert len(buckets) == 3
+    for name, bucket in buckets.items():
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}, name
+        assert bucket["VersioningConfiguration"]["Status"] == "Enabled", name
+        assert bucket["LifecycleConfiguration"]["Rules"], name
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        algorithm = rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"]
+        assert algorithm == ("AES256" if "-logs-" in assembly.text(bucket["BucketName"]) else "aws:kms"), name
+
+
+def test_every_bucket_refuses_what_does_not_come_over_tls(assembly: Any) -> None:
+    policies = assembly.of_type("AWS::S3::BucketPolicy").values()
+    guarded = set()
+    for policy in policies:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Deny" and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}:
+                assert statement["Action"] == "s3:*" and statement["Principal"] == {"AWS": "*"}
+                guarded.add(policy["Bucket"]["Ref"])
+    assert guarded == set(assembly.of_type("AWS::S3::Bucket"))
+
+
+def test_the_data_bucket_announces_objects_by_its_own_property(assembly: Any) -> None:
+    announced = [
+        assembly.text(bucket["BucketName"])
+        for bucket in assembly.of_type("AWS::S3::Bucket").values()
+        if bucket.get("NotificationConfiguration") == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    ]
+    assert announced == ["ml-lab-dev-data-<AWS::AccountId>-us-east-1"]
+
+
+def test_table_topic_and_every_log_group_use_the_lab_s_key(assembly: Any) -> None:
+    (key,) = assembly.of_type("AWS::KMS::Key")
+    arn = {"Fn::GetAtt": [key, "Arn"]}
+    assert assembly.of_type("AWS::KMS::Key")[key]["EnableKeyRotation"] is True
+    (table,) = assembly.of_type("AWS::DynamoDB::Table").values()
+    assert table["SSESpecification"]["KMSMasterKeyId"] == arn
+    assert all(group["KmsKeyId"] == arn for group in assembly.of_type("AWS::Logs::LogGroup").values())
+    assert all(group["RetentionInDays"] for group in assembly.of_type("AWS::Logs::LogGroup").values())
+    assert all(topic["KmsMasterKeyId"] == arn for topic in assembly.of_type("AWS::SNS::Topic").values())
+
+
+def test_no_role_may_do_every_action_of_a_service(assembly: Any) -> None:
+    for role, statement in statements(assembly):
+        assert not [action for action in listed(statement["Action"]) if "*" in action], role
+
+
+def test_a_bare_star_stands_only_where_nothing_narrower_exists(assembly: Any) -> None:
+    for role, statement in statements(assembly):
+        if "*" in listed(statement["Resource"]):
+            assert set(listed(statement["Action"])) <= BARE_STAR, role
+            if "cloudwatch:PutMetricData" in listed(statement["Action"]):
+                assert "cloudwatch:namespace" in json.dumps(statement["Condition"]), role
+
+
+def test_every_wildcard_carries_its_reason(assembly: Any) -> None:
+    """cdk-nag fails synthesis for a finding without one; here, that each reason is a sentence and not a shrug."""
+    metadata = json.loads((assembly.path / "ml-lab-dev.metadata.json").read_text("utf-8"))
+    acknowledged = {
+        (path, finding): reason
+        for path, rows in metadata.items()
+        for row in rows
+        if row["type"] == "aws:cdk:acknowledged-rules"
+        for finding, reason in row["data"].items()
+    }
+    assert len(acknowledged) > 20
+    for (path, finding), reason in acknowledged.items():
+        assert "AwsSolutions-IAM5[" in finding, f"{path} acknowledges more than one finding: {finding}"
+        assert len(reason.split()) >= 4, f"{path}: {reason}"
+
+
+def test_a_role_is_handed_to_sagemaker_only(assembly: Any) -> None:
+    passed = [row for _, row in statements(assembly) if "iam:PassRole" in listed(row["Action"])]
+    assert len(passed) == 2
+    for statement in passed:
+        assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+        assert all("Fn::GetAtt" in resource for resource in listed(statement["Resource"]))
+
+
+def test_a_device_speaks_on_its_own_topics_only(assembly: Any) -> None:
+    (policy,) = assembly.of_type("AWS::IoT::Policy").values()
+    thing = "${iot:Connection.Thing.ThingName}"
+    for statement in policy["PolicyDocument"]["Statement"]:
+        for resource in map(assembly.text, listed(statement["Resource"])):
+            if ":topic/" in resource or ":topicfilter/" in resource or ":client/" in resource:
+                assert thing in resource, resource
+    assert not [row for row in policy["PolicyDocument"]["Statement"] if row["Action"] in ("iot:*", "greengrass:*")]
+
+
+def test_no_endpoint_stands_before_a_person_approved_a_model(assembly: Any) -> None:
+    kinds = {row["Type"] for row in assembly.template["Resources"].values()}
+    assert not kinds & {"AWS::SageMaker::Endpoint", "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Model"}
+
+
+def test_the_flow_is_started_by_the_manifest_and_by_drift_the_release_by_an_approval(assembly: Any) -> None:
+    rules = {row["Name"]: row for row in assembly.of_type("AWS::Events::Rule").values()}
+    assert set(rules) == {"ml-lab-dev-newdata", "ml-lab-dev-approved", "ml-lab-dev-drift"}
+    assert rules["ml-lab-dev-newdata"]["EventPattern"]["detail"]["object"]["key"] == [
+        {"wildcard": "raw/*/_manifest.json"}
+    ]
+    (target,) = rules["ml-lab-dev-newdata"]["Targets"]
+    assert target["InputTransformer"]["InputTemplate"] == '{"bucket": <bucket>, "key": <key>, "nonce": ""}'
+    drift = rules["ml-lab-dev-drift"]["EventPattern"]["detail"]["alarmName"]
+    assert drift == ["ml-lab-dev-drift"]
+    assert assembly.named("AWS::CloudWatch::Alarm", "AlarmName", "ml-lab-dev-drift")["MetricName"] == "DriftPsi"
+
+
+def test_the_runtime_s_recipe_is_json_without_a_placeholder_left(assembly: Any) -> None:
+    (component,) = assembly.of_type("AWS::GreengrassV2::ComponentVersion").values()
+    recipe = json.loads(assembly.text(component["InlineRecipe"]))
+    assert "@" not in json.dumps(recipe)
+    assert recipe["ComponentName"] == "ml-lab-dev.Inference"
+    (artifact,) = recipe["Manifests"][0]["Artifacts"]
+    assert (assembly.path / f"asset.{artifact['Uri'].rpartition('/')[2]}").is_file()
+    (deployment,) = assembly.of_type("AWS::GreengrassV2::Deployment").values()
+    assert deployment["Components"]["aws.greengrass.NucleusLite"] == {"ComponentVersion": "2.5.0"}
+    assert deployment["Components"]["ml-lab-dev.Inference"] == {"ComponentVersion": recipe["ComponentVersion"]}
+
+
+def test_images_are_scanned_immutable_and_built_by_codebuild(assembly: Any) -> None:
+    for repository in assembly.of_type("AWS::ECR::Repository").values():
+        assert repository["ImageTagMutability"] == "IMMUTABLE"
+        assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    assert {row["Name"] for row in assembly.of_type("AWS::CodeBuild::Project").values()} == {
+        "ml-lab-dev-job-image",
+        "ml-lab-dev-serve-image",
+    }

@@ -23,7 +23,7 @@ from pathlib import Path
 from edge.nucleus import Nucleus
 from edge.settings import Settings, SettingsError, read
 from edge.source import Folder, Results
-from edge.switch import Event, Switch
+from edge.switch import Event, Serving, Switch
 from edge.telemetry import BACKLOG, Telemetry
 from models.features import CorruptSample
 
@@ -46,6 +46,7 @@ class Service:
         self.backlog: deque[bytes] = deque()
         self.dropped = 0
         self._due = 0.0
+        self._answered_by = ""
 
     def configure(self) -> None:
         """Reads the configuration; one that cannot be used is named in the log, and the one before stays."""
@@ -82,6 +83,7 @@ class Service:
             if self.switch.current is not None:
                 for name, data in folder.new():
                     self.answer(name, data)
+                    self._first_of(self.switch.current)
             if self.nucleus and self.nucleus.lost_for() > PATIENCE_S:
                 _log.error("the nucleus has been gone for %g s", PATIENCE_S)
                 return LOST
@@ -116,6 +118,12 @@ class Service:
             }
             | stamp
         )
+
+    def _first_of(self, serving: Serving) -> None:
+        """The first answer of a model is reported at once, the others in their interval."""
+        if serving.identity != self._answered_by:
+            self._answered_by = serving.identity
+            self._due = 0.0
 
     def _watch_store(self) -> None:
         while not self.stopping.wait(self.settings.poll_s):

@@ -24,7 +24,7 @@ from typing import Any
 
 from moto.iot.models import iot_backends
 
-from lab import child, iot
+from lab import camera, child, iot
 from lab.artifacts import ArtifactError, fetch
 from lab.fleet import EMULATED, ControlPlane, Core, Deployment, Execution
 from lab.ipc import SOCKET_PATH_LIMIT, Server
@@ -136,6 +136,16 @@ class Device:
             stream.write(json.dumps({**line, "reason": reason, "components": self._versions()}) + "\n")
         child.note(self.engine, entry, started, time.time(), 0 if status == "SUCCEEDED" else 1, log)
         self.plane.report(self.thing, execution, status, reason)
+        if status == "SUCCEEDED":
+            self._show()
+
+    def _show(self) -> None:
+        """Pictures for each component whose configuration names a `source`, a folder below its work folder."""
+        for name, component in self.components.items():
+            source = component.registration.configuration.get("source")
+            folder = (self.root / "work" / name / str(source)).resolve()
+            if source and folder.is_relative_to(self.root.resolve()):
+                camera.show(self.engine, self.thing.removesuffix("-desk-1"), folder)
 
     # What the device should run
 

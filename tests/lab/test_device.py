@@ -276,3 +276,20 @@ def test_the_newest_deployment_wins_where_two_groups_pin_one_component(cloud: Cl
     assert cloud.status(cloud.deploy("canary", {"lab-dev.App": "1.0.1"})) == "SUCCEEDED"
     assert cloud.installed()["lab-dev.App"][0] == "1.0.1"
     assert (cloud.root / "recipes" / "lab-dev.App-1.0.1.json").is_file()
+
+
+def test_after_a_deployment_the_camera_shows_pictures_of_every_class(cloud: Cloud) -> None:
+    bucket = "lab-dev-data-123456789012-us-east-1"
+    cloud.engine.client("s3").create_bucket(Bucket=bucket)
+    for label in range(3):
+        for number in range(10):
+            key = f"raw/digits/{label}/{number}.png"
+            cloud.engine.client("s3").put_object(Bucket=bucket, Key=key, Body=b"png")
+    cloud.engine.client("s3").put_object(Bucket=bucket, Key="raw/digits/_manifest.json", Body=b"{}")
+    script = {"run": "exit 0"}
+    configuration = {"DefaultConfiguration": {"source": "inbox"}}
+    cloud.component("1.0.0", Lifecycle=script, ComponentConfiguration=configuration)
+    cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    inbox = cloud.root / "work" / "lab-dev.App" / "inbox"
+    assert eventually(lambda: inbox.is_dir() and len(list(inbox.glob("[!.]*.png"))) == 12)
+    assert {path.name[0] for path in inbox.glob("[!.]*.png")} == {"0", "1", "2"}

@@ -1,0 +1,50 @@
+"""The desk core's camera: after a deployment, a few of the lab's own raw images appear where the component looks.
+
+A device on a line has a camera; the desk has the data bucket. The component finds the pictures in the folder that its
+configuration calls `source`, and cannot tell them from those of a camera.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lab.engine import Engine
+
+COUNT = 12
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+_log = logging.getLogger(__name__)
+
+
+def show(engine: Engine, prefix: str, folder: Path) -> int:
+    """Puts up to COUNT raw images, spread over the data set, into `folder`; says how many. No data set, no pictures."""
+    bucket = f"{prefix}-data-{engine.account}-{engine.region}"
+    try:
+        keys = _spread(_images(engine, bucket))
+        for key in keys:
+            body: bytes = engine.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+            _place(folder, "-".join(key.split("/")[-2:]), body)
+    except (ClientError, BotoCoreError) as error:
+        _log.info("the desk's camera has nothing to show: %s", error)
+        return 0
+    return len(keys)
+
+
+def _images(engine: Engine, bucket: str) -> list[str]:
+    pages = engine.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="raw/")
+    return [row["Key"] for page in pages for row in page.get("Contents", []) if row["Key"].lower().endswith(SUFFIXES)]
+
+
+def _spread(keys: list[str]) -> list[str]:
+    """COUNT keys at equal distances, so that every class of a sorted data set has its turn."""
+    return [keys[index * len(keys) // COUNT] for index in range(COUNT)] if len(keys) > COUNT else keys
+
+
+def _place(folder: Path, name: str, body: bytes) -> None:
+    """Whole or not at all: the component passes over names that start with a dot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hidden = folder / f".{name}"
+    hidden.write_bytes(body)
+    hidden.replace(folder / name)

@@ -1,4 +1,4 @@
-"""What a run would cost in AWS: the states as they ran, priced by a dated table (prices.json).
+"""What a run would cost in AWS: the states as they ran, priced by a dated table.
 
 Covers: training and processing instances, Glue workers, CodeBuild minutes, Lambda, state transitions; per month the
 keys, alarms and the endpoint. Does not cover: storage, requests to S3 and DynamoDB, logs, data transfer, IoT messages

@@ -1,4 +1,4 @@
-"""Brings a data set to the raw prefix: written by a child of `models`, uploaded, the manifest last."""
+"""Brings a data set to the raw prefix: written by a child of `models`, uploaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Says what this machine can do and what would fail, each with the mend; starts nothing and changes nothing."""
+"""Says what this machine can do and what would fail, each with the mend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws a state machine as it ran: its graph on the left, when each state ran on the right, one row per state."""
+"""Draws a state machine as it ran: its graph, and when each state ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An execution's history as rows: which states ran, how long, what each started and how it ended."""
+"""An execution's history as rows: which states ran, how long, how each ended."""
 
 from __future__ import annotations
 

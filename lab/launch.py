@@ -1,4 +1,4 @@
-"""Starts and ends the embedded AWS: the child process `python -m lab.server` and all that it started.
+"""Starts and ends the embedded AWS: the child process `python -m lab.server`.
 
 The server writes `engine.json` into its root when it answers; that file, with a live process behind it, is the only
 sign of a running engine. A file whose process is gone is stale and removed.

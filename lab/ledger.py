@@ -1,4 +1,4 @@
-"""The engine's ledger: one line per child that ended, and what the time outside all of them was."""
+"""The engine's ledger: one line per child that ended, and the time outside them all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds what a job, a function or a state said: in the running engine first, then in past runs, newest first."""
+"""Finds what a job, a function or a state said, in the running engine and in past runs."""
 
 from __future__ import annotations
 

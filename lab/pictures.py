@@ -1,4 +1,4 @@
-"""The report's charts as SVG: learning curves, metric intervals, confusion matrix, where the time went."""
+"""The report's charts as SVG: learning curves, intervals, confusion matrix, time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Writes what a run leaves in `.lab/runs/<run>/`: record.json, every state's log, data, artefacts, recipes.
+"""Writes what a run leaves: record.json, every state's log, data, artefacts, recipes.
 
-record.json            the summary that DESIGN.md §6 fixes
+record.json            the summary: status, states, metrics, gate, artefacts, where it serves, times, cost
 flow.json              both state machines as deployed, for the picture
 logs/NN-<State>/log.txt   what the state's job said; for a state without a job, its events
 curated/ train/ evaluate/ gate/ export/   the data bucket's prefixes of this run

@@ -1,4 +1,4 @@
-"""The registry decision and what follows it: packages, approval, the endpoint, the devices."""
+"""The registry decision and what follows it: packages, endpoint, devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows a finished flow: the approval, the release that its event starts, the checks, the record."""
+"""What follows a finished flow: approval, release, the checks, the record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a run's report.html: one file that opens offline, made from what lies in the run's folder."""
+"""Writes a run's report.html: one file that opens offline."""
 
 from __future__ import annotations
 

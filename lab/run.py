@@ -1,4 +1,4 @@
-"""The whole flow once: synth, deploy, data, follow the execution that the data started, approve, check, record."""
+"""The whole flow once: synth, deploy, data in, the execution followed to its end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ def run(home: Home, options: Options, progress: Progress) -> Result:
     """Runs the flow and leaves `.lab/runs/<run>/`. Raises LabError when it cannot even start."""
     clock = Clock()
     refuse_full_disk(home)
-    launch.bypass_proxies()
     assembly = _assembly(home, options, progress, clock)
     with ExitStack() as stacked:
         with clock.phase("start"):

@@ -1,4 +1,4 @@
-"""Prints results for people: the summary of a run, the status, the doctor's findings, an error."""
+"""Prints results for people: a run's summary, the status, findings, an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deployed stack as its outputs name it, and the deployment of an assembly to the embedded AWS."""
+"""The deployed stack as its outputs name it, and the deployment of an assembly."""
 
 from __future__ import annotations
 

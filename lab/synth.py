@@ -139,8 +139,9 @@ def _run_app(home: Home, overrides: Mapping[str, Mapping[str, Any]], out: Path) 
         env.setdefault("JSII_NODE", str(node))
     done = processes.run([sys.executable, "-m", "infra.app"], cwd=home.repo, env=env)
     if done.rc != 0:
-        said = "\n  ".join(done.last_lines())
-        raise SynthError(f"python -m infra.app ended with {done.rc}:\n  {said}", f"the settings are {home.config}")
+        said = done.last_lines()
+        message = said[0] if len(said) == 1 else f"python -m infra.app ended with {done.rc}:\n  " + "\n  ".join(said)
+        raise SynthError(message, f"the settings are {home.config}")
 
 
 def node_of_the_wheel() -> Path | None:

@@ -1,4 +1,4 @@
-"""The embedded AWS in the background: up, down, status, and the variables that point any client at it."""
+"""The embedded AWS in the background: up, down, status, env."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ invocations, data capture, auto scaling, VPC and network isolation. Instance typ
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -16,7 +17,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from moto.core.responses import ActionResult, EmptyResult
@@ -53,6 +54,8 @@ class Endpoint(FakeEndpoint):
         self.endpoint_status = "Creating"
         self.server: serving.Server | None = None
         self.gone = False
+        self._turn = threading.Condition()
+        self._asked: dict[serving.Server, int] = {}
 
     @property
     def response_object(self) -> dict[str, Any]:  # type: ignore[misc]
@@ -86,7 +89,8 @@ class Endpoint(FakeEndpoint):
             reason = error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
             self.enter("InService" if old else "Failed", reason)
             return
-        self.server = fresh
+        with self._turn:
+            self.server = fresh
         self.endpoint_config_name = config.endpoint_config_name
         self.production_variants = self._process_production_variants(config.production_variants)
         for variant in self.production_variants:
@@ -115,7 +119,24 @@ class Endpoint(FakeEndpoint):
         if self.server is not None:
             self._end(self.server)
 
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[serving.Server | None]:
+        """The server in service, which does not end before the block does; None when there is none."""
+        with self._turn:
+            server = self.server
+            if server is not None:
+                self._asked[server] = self._asked.get(server, 0) + 1
+        try:
+            yield server
+        finally:
+            if server is not None:
+                with self._turn:
+                    self._asked[server] -= 1
+                    self._turn.notify_all()
+
     def _end(self, server: serving.Server) -> None:
+        with self._turn:
+            self._turn.wait_for(lambda: not self._asked.get(server), timeout=serving.ANSWER_SECONDS)
         server.stop()
         variant = self.production_variants[0]["VariantName"]
         lines = joblog.text(server.running.log).splitlines()
@@ -274,12 +295,17 @@ def invoke_endpoint(response: SageMakerRuntimeResponse) -> Reply:
     endpoint = sagemaker_backends[response.current_account][response.region].endpoints.get(name)
     if not isinstance(endpoint, Endpoint):
         return _error(400, "ValidationError", f"Endpoint {name} of account {response.current_account} not found.")
-    if endpoint.server is None:
-        return _error(400, "ValidationError", f"Endpoint {name} is {endpoint.endpoint_status}, not InService.")
+    with endpoint.lease() as server:
+        if server is None:
+            return _error(400, "ValidationError", f"Endpoint {name} is {endpoint.endpoint_status}, not InService.")
+        return _ask(endpoint, server, response)
+
+
+def _ask(endpoint: Endpoint, server: serving.Server, response: SageMakerRuntimeResponse) -> Reply:
     given = {key: response.headers.get(key) for key in ("Content-Type", "Accept", ATTRIBUTES)}
     try:
         headers = {key: value for key, value in given.items() if value}
-        answer = endpoint.server.ask("POST", "/invocations", response.raw_body, headers)
+        answer = server.ask("POST", "/invocations", response.raw_body, headers)
     except (OSError, http.client.HTTPException) as error:
         message = f"The model's process did not answer: {type(error).__name__}: {error}"
         return _model_error(endpoint, 500, message)

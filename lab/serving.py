@@ -41,7 +41,7 @@ class Answer:
     body: bytes
 
 
-@dataclass
+@dataclass(eq=False)
 class Server:
     """A serve process that answers on a loopback port."""
 

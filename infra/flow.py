@@ -30,7 +30,11 @@ class Parts:
     job_repository: str
     job_tag: str
     job_project: str
+    serve_repository: str
+    serve_tag: str
+    serve_project: str
     pixels: int
+    corrupt_share: float
     seed: int
     minutes: int
     train: State
@@ -116,6 +120,7 @@ def _jobs(parts: Parts) -> dict[str, State]:
                     "--run.$": "$.manifest.run",
                     "--seed": str(parts.seed),
                     "--pixels": str(parts.pixels),
+                    "--corrupt-share": str(parts.corrupt_share),
                 },
             },
             service="glue",
@@ -154,7 +159,19 @@ def _gates(parts: Parts) -> dict[str, State]:
         "Gate": _gate(parts, "quality", "report_key", "runs/{}/evaluate/report.json", then="GatePassed"),
         "GatePassed": states.choice((states.equals("$.gate.passed", True), "Export"), otherwise="Refuse"),
         "ReleaseGate": _gate(parts, "release", "export_key", "runs/{}/export/export.json", then="ReleaseGatePassed"),
-        "ReleaseGatePassed": states.choice((states.equals("$.gate.passed", True), "Register"), otherwise="Refuse"),
+        "ReleaseGatePassed": states.choice(
+            (states.equals("$.gate.passed", True), "FindServeImage"), otherwise="Refuse"
+        ),
+        # The registry looks the image up when a package names it, so it is there before the package is.
+        "FindServeImage": states.find_image(
+            "serve",
+            parts.serve_repository,
+            parts.serve_tag,
+            found="Register",
+            absent="BuildServeImage",
+            caught_by="RecordFailure",
+        ),
+        "BuildServeImage": states.build_image(parts.serve_project, then="Register", caught_by="RecordFailure"),
         "Register": states.invoke(
             parts.functions["register"],
             {

@@ -17,6 +17,7 @@ from aws_cdk.region_info import RegionInfo
 from constructs import Construct
 
 from infra import archives, bundles
+from infra.config import ConfigError
 from infra.naming import Names
 from infra.permissions import Allow, role, service
 from infra.staging import Staging, object_arn
@@ -213,7 +214,7 @@ BUILDSPEC = {
 def _training_account(region: str) -> str:
     account = RegionInfo.get(region).dlc_repository_account
     if account is None:
-        raise ValueError(f"AWS publishes no training images in {region}; give another [lab] region")
+        raise ConfigError(f"lab.toml: [lab] region = '{region}' is not allowed; AWS publishes no training images there")
     return account
 
 

@@ -78,7 +78,7 @@ class Lake(Construct):
             enable_key_rotation=True,
             removal_policy=self._kept,
         )
-        groups = [f"/aws/*/{self._names.prefix}-*", f"/{self._names.prefix}/*"]
+        groups = [f"/aws/*/{self._names.prefix}-*", f"/{self._names.prefix}/*", "/aws-glue/*"]
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="LogGroupsOfTheLab",

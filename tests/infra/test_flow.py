@@ -19,6 +19,7 @@ FLOW = [
     "Export",
     "ReleaseGate",
     "ReleaseGatePassed",
+    "FindServeImage",
     "Register",
     "RecordPending",
     "PendingApproval",
@@ -61,7 +62,11 @@ def flow_definition() -> dict[str, Any]:
             job_repository="p-job",
             job_tag="tag",
             job_project="p-job-image",
+            serve_repository="p-serve",
+            serve_tag="tag",
+            serve_project="p-serve-image",
             pixels=32,
+            corrupt_share=0.01,
             seed=1,
             minutes=60,
             train={"TrainingJobName": "t"},
@@ -179,6 +184,7 @@ def test_nothing_is_registered_past_a_gate_that_said_no() -> None:
 def test_an_image_is_built_only_when_its_tag_is_absent() -> None:
     for machine, find, build in (
         ("flow", "FindJobImage", "BuildJobImage"),
+        ("flow", "FindServeImage", "BuildServeImage"),
         ("release", "FindServeImage", "BuildServeImage"),
     ):
         states = MACHINES[machine]["States"]
@@ -204,7 +210,7 @@ def test_the_jobs_say_what_the_toolkit_and_the_entries_read(assembly: Any) -> No
     train = states["Train"]["Parameters"]
     assert train["HyperParameters"]["sagemaker_program"] == "pipelines/jobs/train.py"
     assert train["HyperParameters"]["sagemaker_submit_directory"].endswith(".gz")
-    assert train["CheckpointConfig"]["S3Uri.$"].startswith("States.Format('s3://ml-lab-dev-data-")
+    assert train["CheckpointConfig"]["S3Uri.$"].endswith("/runs/{}/checkpoints/', $.manifest.run)")
     for name in ("Evaluate", "Export"):
         job = states[name]["Parameters"]
         (code,) = [row["S3Input"] for row in job["ProcessingInputs"] if row["InputName"] == "code"]

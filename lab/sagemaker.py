@@ -19,7 +19,7 @@ from moto.core.utils import underscores_to_camelcase
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 
-from lab import child, endpoints, identity, modelregistry, processing, runtimes, training
+from lab import child, endpoints, iam, identity, modelregistry, processing, runtimes, training
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def install(engine: Engine) -> None:
     _operation("stop_processing_job", _stop_processing_job)
     endpoints.install(engine)
     modelregistry.install(engine)
+    iam.install(engine)  # ModelTrainer asks the simulator before it uploads
 
 
 def _operation(name: str, do: Callable[[SageMakerResponse], ActionResult]) -> None:

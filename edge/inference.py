@@ -20,12 +20,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edge.drift import Drift
 from edge.nucleus import Nucleus
 from edge.settings import Settings, SettingsError, read
 from edge.source import Folder, Results
 from edge.switch import Event, Serving, Switch
 from edge.telemetry import BACKLOG, Telemetry
-from models.features import CorruptSample
+from models.features import CorruptSample, decode
 
 LOST = 3
 PATIENCE_S = 300.0
@@ -42,6 +43,7 @@ class Service:
         self.settings = Settings()
         self.stopping = threading.Event()
         self.telemetry = Telemetry(thing)
+        self.drift = Drift()
         self.results = Results(work / "results.jsonl")
         self.backlog: deque[bytes] = deque()
         self.dropped = 0
@@ -100,7 +102,8 @@ class Service:
         assert serving is not None
         started = time.perf_counter()
         try:
-            prediction = serving.model.predict_bytes([data])
+            batch = decode(data, serving.model.contract.shape)[None]
+            prediction = serving.model.predict(batch)
         except CorruptSample as error:
             self.telemetry.failed()
             self.results.add({"source": name, "error": str(error)})
@@ -108,6 +111,7 @@ class Service:
         milliseconds = (time.perf_counter() - started) * 1000
         confidence = float(prediction.probabilities[0].max())
         self.telemetry.predicted(milliseconds, confidence)
+        self.drift.add(serving, batch)
         stamp = {"model_version": serving.version, "model_sha": serving.sha}
         self.results.add(
             {
@@ -150,7 +154,7 @@ class Service:
         self._due = time.monotonic() + self.settings.interval_s
         if self.nucleus is None:
             return
-        self.backlog.append(self.telemetry.report(self.switch.current, None, self.dropped))
+        self.backlog.append(self.telemetry.report(self.switch.current, self.drift.take(), self.dropped))
         while len(self.backlog) > BACKLOG:
             self.backlog.popleft()
             self.dropped += 1

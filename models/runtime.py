@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import features
+from models import drift, features
 from models.contract import Contract, ContractError
 
 SCHEMA = 1
@@ -107,6 +107,10 @@ class Model:
     def predict_bytes(self, images: Sequence[bytes]) -> Prediction:
         """Encoded pictures (PNG, JPEG, …). Raises features.CorruptSample for one that does not decode."""
         return self.predict(np.stack([features.decode(data, self.contract.shape) for data in images]))
+
+    def watch(self) -> drift.Watch:
+        """A new count of what this model sees, to compare with what it was trained on."""
+        return drift.Watch(self.contract.profile)
 
     def _warm_up(self, samples: Pixels) -> None:
         try:

@@ -21,7 +21,7 @@ from lab.recipe import parse
 
 REPO = Path(__file__).parents[2]
 THING = "lab-dev-desk-1"
-MODELS = ("__init__", "contract", "features", "runtime")
+MODELS = ("__init__", "contract", "drift", "features", "runtime")
 Make = Callable[..., Path]
 
 

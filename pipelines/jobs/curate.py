@@ -11,7 +11,7 @@ A tensor is binary: C*H*W bytes (uint8) in C order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -30,12 +30,13 @@ DECODED = "path string, sha256 string, channels int, tensor binary, why string"
 FACTS = "fact string, index int, value long"
 # Photographs are megabytes each: this bounds what one worker holds at a time.
 BATCH = 64
+FILES_A_TASK = 1000
 # Fine enough that the driver can choose the profile's own bins from it.
 BINS = 1024
 SPAN = np.linspace(0.0, 255.0, BINS + 1)
 
 
-def examined(spark: SparkSession, lake: Lake, key: str, classes: Sequence[str], pixels: int) -> DataFrame:
+def examined(spark: SparkSession, lake: Lake, key: str, head: manifest.Head, pixels: int) -> DataFrame:
     """Path, label, label_name, channels, tensor, why (null when the file is good) of every file in the manifest."""
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH))
     folder = key.rpartition("/")[0] + "/"
@@ -43,10 +44,13 @@ def examined(spark: SparkSession, lake: Lake, key: str, classes: Sequence[str], 
     entries = spark.createDataFrame(listed, manifest.ROW)
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(lake.uri(folder))
     relative = F.substring_index("path", f"/{folder}", -1).alias("path")
-    decoded = files.select(relative, "content").mapInArrow(partial(_decode, pixels=pixels), DECODED)
+    # Spark cuts small files into many tiny tasks, whose start would cost more than their work.
+    tasks = max(spark.sparkContext.defaultParallelism, head.files // FILES_A_TASK)
+    decoded = files.coalesce(tasks).select(relative, "content").mapInArrow(partial(_decode, pixels=pixels), DECODED)
     # A merge join at any size: a broadcast would go through the driver.
     joined = entries.alias("e").join(decoded.hint("merge").alias("d"), F.col("e.path") == F.col("d.path"), "left")
-    label = (F.array_position(F.array(*map(F.lit, classes)), F.col("e.label_name")) - 1).cast("int")
+    numbers = F.create_map(*(F.lit(item) for number, name in enumerate(head.classes) for item in (name, number)))
+    label = numbers[F.col("e.label_name")]
     return joined.select(
         F.col("e.path").alias("path"),
         label.alias("label"),
@@ -62,7 +66,7 @@ def _why(label: Column) -> Column:
     return (
         F.when(F.col("d.path").isNull(), "missing: the manifest lists it, the lake does not have it")
         .when(F.col("d.sha256") != F.col("e.sha256"), "changed: these are not the bytes that the manifest names")
-        .when(label < 0, F.concat(F.lit("its label is none of the classes: "), F.col("e.label_name")))
+        .when(label.isNull(), F.concat(F.lit("its label is none of the classes: "), F.col("e.label_name")))
         .otherwise(F.col("d.why"))
     )
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import boto3
-
 from models.evaluate import evaluate
+
 from pipelines.jobs import champion, folders
 
 log = logging.getLogger(__name__)

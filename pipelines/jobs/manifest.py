@@ -27,6 +27,7 @@ class Head:
     task: str
     classes: tuple[str, ...]
     digest: str
+    files: int
 
 
 def head(lake: Lake, key: str) -> Head | ManifestError:
@@ -43,6 +44,7 @@ def head(lake: Lake, key: str) -> Head | ManifestError:
             task=str(found["task"]),
             classes=tuple(str(name) for name in found["classes"]),
             digest=str(found["digest"]),
+            files=len(files),
         )
     except LakeError as error:
         return ManifestError(str(error))

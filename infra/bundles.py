@@ -34,8 +34,6 @@ class Bundle:
 
     def files(self, root: Path) -> dict[str, bytes]:
         """Path inside the bundle -> content. Raises BundleError for what is not there or does not parse."""
-        if not all((root / path).is_file() for path in self.entries):
-            return {}  # INTERIM
         for path in (*self.entries, *self.data):
             if not (root / path).is_file():
                 raise BundleError(f"bundle '{self.name}' of infra/bundles.py asks for {path}, which does not exist")
@@ -93,7 +91,6 @@ def _modules(root: Path, name: str, importer: str) -> list[str]:
         for path in (f"{stem}.py", f"{stem}/__init__.py"):
             if (root / path).is_file():
                 return [path]
-    return []  # INTERIM
     raise BundleError(f"{importer} imports {name}, which does not exist")
 
 

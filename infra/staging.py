@@ -27,7 +27,7 @@ class Staging:
     def script(self, bundle: Bundle) -> Path:
         """The bundle's first entry alone, as a service takes it that starts a script by its own URI."""
         entry = self.root / bundle.entries[0]
-        return self.write(f"{bundle.name}-{entry.name}", entry.read_bytes() if entry.is_file() else b"")
+        return self.write(f"{bundle.name}-{entry.name}", entry.read_bytes())
 
     def write(self, name: str, content: bytes) -> Path:
         """`content` as a file that an asset can take."""

@@ -4,7 +4,8 @@ Covers: component versions (create from an inline recipe, describe, get, list, d
     cancel, delete) to things and thing groups, core devices (list, get, delete), their effective deployments and
     installed components, tags, clientToken, pages, AWS's error codes.
 Does not cover: components from Lambda functions, subdeployments, runWith, client devices, connectivity information,
-    artefact download URLs, YAML recipes: refused with ValidationException and a message that says so.
+    artefact download URLs, YAML recipes: refused with ValidationException and a message that says so. Rollout, abort
+    and timeout settings of a deployment's job are kept and shown, and not acted on: one core leaves nothing to spread.
 """
 
 from __future__ import annotations

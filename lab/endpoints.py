@@ -42,7 +42,7 @@ ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z][a-z0-9-]*\.[a-z0-9-]+")
 
 
-class Endpoint(FakeEndpoint):
+class Endpoint(FakeEndpoint):  # type: ignore[misc]
     """One endpoint: its state as DescribeEndpoint tells it, and the process that answers."""
 
     def __init__(self, engine: Engine, name: str, config: FakeEndpointConfig, tags: list[dict[str, str]]) -> None:
@@ -58,7 +58,7 @@ class Endpoint(FakeEndpoint):
         self._asked: dict[serving.Server, int] = {}
 
     @property
-    def response_object(self) -> dict[str, Any]:  # type: ignore[misc]
+    def response_object(self) -> dict[str, Any]:
         """What DescribeEndpoint answers."""
         answer = {
             "EndpointName": self.endpoint_name,

@@ -100,7 +100,7 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-class InvalidInput(GlueClientError):
+class InvalidInput(GlueClientError):  # type: ignore[misc]
     """Glue's InvalidInputException."""
 
     def __init__(self, message: str) -> None:
@@ -121,7 +121,7 @@ class JobRun:
         self.started_on = self.modified_on = now()
         self.completed_on: datetime.datetime | None = None
         self.running: child.Running | None = None
-        self.stopping = False
+        self.stopping = threading.Event()
 
     @property
     def name(self) -> str:
@@ -163,7 +163,7 @@ class JobRun:
         self.status = status
 
     def stop(self) -> None:
-        self.stopping = True
+        self.stopping.set()
         self.enter("STOPPING")
         if self.running is not None:
             threading.Thread(target=self.running.stop, daemon=True).start()
@@ -191,14 +191,14 @@ class JobRun:
         code = self.folder / "code"
         script = _fetch(files, self.job.command["ScriptLocation"], code)
         library = [_fetch(files, uri, code / "lib") for uri in _listed(self.arguments.get("--extra-py-files"))]
-        if self.stopping:
+        if self.stopping.is_set():
             return "STOPPED"
         self._write_conf()
         self.running = child.start(self._child(script, library), self.engine)
         self.enter("RUNNING")
         result = self.running.wait()
         assert result is not None
-        if self.stopping:
+        if self.stopping.is_set():
             return "STOPPED"
         if result.timed_out:
             self.error = f"Job run exceeded its timeout of {self.timeout} minutes."

@@ -30,7 +30,7 @@ NOT_COVERED = (
 )  # fmt: skip
 
 
-class InvalidInput(ServiceException):
+class InvalidInput(ServiceException):  # type: ignore[misc]
     """IAM's InvalidInput."""
 
     code = "InvalidInput"
@@ -78,7 +78,8 @@ def evaluate(
     policies: Sequence[Mapping[str, Any]], action: str, resource: str, context: Mapping[str, list[str]]
 ) -> dict[str, Any]:
     """The decision, the policies that made it, and the condition keys that no context was given for."""
-    decision, matched = SILENT, []
+    decision = SILENT
+    matched: list[Mapping[str, Any]] = []
     missing: set[str] = set()
     for statement in policies:
         if not _concerns(statement, action, resource) or not _holds(statement, context, missing):

@@ -61,7 +61,7 @@ def refusal(request: Mapping[str, Any]) -> str | None:
     return None
 
 
-class ProcessingJob(FakeProcessingJob):
+class ProcessingJob(FakeProcessingJob):  # type: ignore[misc]
     """One job: the request as it came, and how far it got. moto's list and search see it as one of its own."""
 
     def __init__(self, engine: Engine, request: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ class ProcessingJob(FakeProcessingJob):
         self.running: child.Running | None = None
 
     @property
-    def response_object(self) -> dict[str, Any]:  # type: ignore[misc]
+    def response_object(self) -> dict[str, Any]:
         """What DescribeProcessingJob answers."""
         answer = {
             **{key: value for key, value in self.request.items() if key != "Tags"},

@@ -86,7 +86,7 @@ def _refused_channel(channel: Mapping[str, Any]) -> str | None:
     return None
 
 
-class TrainingJob(FakeTrainingJob):
+class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
     """One job: the request as it came, and how far it got. moto's list and search see it as one of its own."""
 
     def __init__(self, engine: Engine, request: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ class TrainingJob(FakeTrainingJob):
         self._enter("Starting", "Starting the training job")
 
     @property
-    def response_object(self) -> dict[str, Any]:  # type: ignore[misc]
+    def response_object(self) -> dict[str, Any]:
         """What DescribeTrainingJob answers."""
         started, ended = self.training_start_time, self.training_end_time
         seconds = int(((ended or now()) - started).total_seconds()) if started else None

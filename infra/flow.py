@@ -82,7 +82,7 @@ def _claim(parts: Parts) -> dict[str, State]:
                     "run": {"S.$": "$.manifest.run"},
                     "dataset": {"S.$": "$.manifest.dataset"},
                     "status": {"S": "RUNNING"},
-                    "started": {"S.$": "$$.Execution.StartTime"},
+                    "started": {"S.$": "$$.State.EnteredTime"},
                     "updated": {"S.$": "$$.State.EnteredTime"},
                 },
                 "ConditionExpression": "attribute_not_exists(claim) OR #status IN (:failed, :refused)",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from aws_cdk import Aws, RemovalPolicy, Stack
+from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -74,7 +75,8 @@ class Machine(Construct):
             state_machine_name=self.name,
             state_machine_type="STANDARD",
             role_arn=runs_as.role_arn,
-            definition_string=Stack.of(self).to_json_string(definition),
+            # Not Stack.to_json_string, which drops what is null: `"ResultPath": null` keeps a state's input.
+            definition_string=json.dumps(definition),
             logging_configuration=_log_everything_to(group),
             tracing_configuration=stepfunctions.CfnStateMachine.TracingConfigurationProperty(enabled=True),
         )

@@ -205,6 +205,14 @@ def test_the_template_holds_the_definitions_inline_and_logs_everything(assembly:
 
 
 @pytest.mark.slow
+def test_what_a_state_does_not_keep_leaves_its_input_whole(assembly: Any) -> None:
+    for machine, name in TASKS:
+        deployed = assembly.machine(f"ml-lab-dev-{machine}")["States"][name]
+        assert deployed["ResultPath"] == MACHINES[machine]["States"][name]["ResultPath"], name
+        assert deployed["ResultPath"] is None or deployed["ResultPath"].startswith("$."), name
+
+
+@pytest.mark.slow
 def test_the_jobs_say_what_the_toolkit_and_the_entries_read(assembly: Any) -> None:
     states = assembly.machine("ml-lab-dev-flow")["States"]
     train = states["Train"]["Parameters"]

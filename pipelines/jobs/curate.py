@@ -11,13 +11,14 @@ A tensor is binary: C*H*W bytes (uint8) in C order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+import operator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -27,9 +28,8 @@ from pipelines.jobs.lake import Lake
 
 COLUMNS = ("id", "source", "label", "label_name", "tensor")
 DECODED = "path string, sha256 string, channels int, tensor binary, why string"
-FACTS = "fact string, index int, value long"
-# Photographs are megabytes each: this bounds what one worker holds at a time.
-BATCH = 64
+# How many tensors a worker sums up at a time.
+BATCH = 256
 FILES_A_TASK = 1000
 # Fine enough that the driver can choose the profile's own bins from it.
 BINS = 1024
@@ -38,7 +38,6 @@ SPAN = np.linspace(0.0, 255.0, BINS + 1)
 
 def examined(spark: SparkSession, lake: Lake, key: str, head: manifest.Head, pixels: int) -> DataFrame:
     """Path, label, label_name, channels, tensor, why (null when the file is good) of every file in the manifest."""
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH))
     folder = key.rpartition("/")[0] + "/"
     listed = spark.sparkContext.parallelize([key], 1).flatMap(partial(manifest.rows, lake))
     entries = spark.createDataFrame(listed, manifest.ROW)
@@ -46,7 +45,10 @@ def examined(spark: SparkSession, lake: Lake, key: str, head: manifest.Head, pix
     relative = F.substring_index("path", f"/{folder}", -1).alias("path")
     # Spark cuts small files into many tiny tasks, whose start would cost more than their work.
     tasks = max(spark.sparkContext.defaultParallelism, head.files // FILES_A_TASK)
-    decoded = files.coalesce(tasks).select(relative, "content").mapInArrow(partial(_decode, pixels=pixels), DECODED)
+    contents = files.coalesce(tasks).select(relative, "content").rdd
+    decoded = spark.createDataFrame(
+        contents.mapPartitions(partial(_decode, pixels=pixels)), DECODED, verifySchema=False
+    )
     # A merge join at any size: a broadcast would go through the driver.
     joined = entries.alias("e").join(decoded.hint("merge").alias("d"), F.col("e.path") == F.col("d.path"), "left")
     numbers = F.create_map(*(F.lit(item) for number, name in enumerate(head.classes) for item in (name, number)))
@@ -64,29 +66,22 @@ def examined(spark: SparkSession, lake: Lake, key: str, head: manifest.Head, pix
 def _why(label: Column) -> Column:
     """What is wrong with a file of the manifest, null for nothing."""
     return (
-        F.when(F.col("d.path").isNull(), "missing: the manifest lists it, the lake does not have it")
+        F.when(F.col("d.path").isNull(), "missing or empty in the lake, though the manifest lists it")
         .when(F.col("d.sha256") != F.col("e.sha256"), "changed: these are not the bytes that the manifest names")
         .when(label.isNull(), F.concat(F.lit("its label is none of the classes: "), F.col("e.label_name")))
         .otherwise(F.col("d.why"))
     )
 
 
-def _decode(batches: Iterator[pa.RecordBatch], pixels: int) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        found = [_decode_one(content.as_py(), pixels) for content in batch.column("content")]
-        columns = [batch.column("path"), *(pa.array(column) for column in zip(*found, strict=True))]
-        names = ["path", "sha256", "channels", "tensor", "why"]
-        types = [pa.string(), pa.string(), pa.int32(), pa.binary(), pa.string()]
-        yield pa.RecordBatch.from_arrays([c.cast(t) for c, t in zip(columns, types, strict=True)], names=names)
-
-
-def _decode_one(content: bytes, pixels: int) -> tuple[str, int | None, bytes | None, str | None]:
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        channels = features.channels(content)
-        return digest, channels, features.decode(content, (channels, pixels, pixels)).tobytes(), None
-    except features.CorruptSample as error:
-        return digest, None, None, f"corrupt: {error}"
+def _decode(files: Iterable[Any], pixels: int) -> Iterator[tuple[str, str, int | None, bytes | None, str | None]]:
+    for path, content in files:
+        data = bytes(content)
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            channels = features.channels(data)
+            yield path, digest, channels, features.decode(data, (channels, pixels, pixels)).tobytes(), None
+        except features.CorruptSample as error:
+            yield path, digest, None, None, f"corrupt: {error}"
 
 
 def unique(good: DataFrame, channels: int, seed: int) -> DataFrame:
@@ -128,7 +123,6 @@ def facts(train: DataFrame, shape: tuple[int, int, int]) -> dict[str, npt.NDArra
 
     `pixels` [1] per channel, `sum` and `squares` [C], and the histograms `mean` and `contrast` [BINS] over SPAN.
     """
-    partials = train.select("tensor").mapInArrow(partial(_facts, shape=shape), FACTS)
     found: dict[str, npt.NDArray[np.int64]] = {
         "pixels": np.zeros(1, np.int64),
         "sum": np.zeros(shape[0], np.int64),
@@ -136,17 +130,15 @@ def facts(train: DataFrame, shape: tuple[int, int, int]) -> dict[str, npt.NDArra
         "mean": np.zeros(BINS, np.int64),
         "contrast": np.zeros(BINS, np.int64),
     }
-    for row in partials.groupBy("fact", "index").agg(F.sum("value").alias("value")).collect():
-        found[row["fact"]][row["index"]] = row["value"]
+    partials = train.select("tensor").rdd.mapPartitions(partial(_facts, shape=shape))
+    for (name, at), value in partials.reduceByKey(operator.add).collect():
+        found[name][at] = value
     return found
 
 
-def _facts(batches: Iterator[pa.RecordBatch], shape: tuple[int, int, int]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        flat = [np.frombuffer(tensor.as_py(), np.uint8) for tensor in batch.column("tensor")]
-        pixels = np.stack(flat).reshape(-1, *shape)
+def _facts(rows: Iterator[Any], shape: tuple[int, int, int]) -> Iterator[tuple[tuple[str, int], int]]:
+    while some := list(itertools.islice(rows, BATCH)):
+        pixels = np.stack([np.frombuffer(row[0], np.uint8) for row in some]).reshape(-1, *shape)
         whole = pixels.astype(np.int64)
         sums: dict[str, npt.NDArray[Any]] = {
             "pixels": np.array([whole[:, 0].size]),
@@ -154,12 +146,6 @@ def _facts(batches: Iterator[pa.RecordBatch], shape: tuple[int, int, int]) -> It
             "squares": (whole * whole).sum((0, 2, 3)),
             **{name: drift.histogram(values, SPAN) for name, values in drift.summarize(pixels).items()},
         }
-        listed = [(name, at, int(v)) for name, values in sums.items() for at, v in enumerate(values) if v]
-        yield pa.RecordBatch.from_arrays(
-            [
-                pa.array([row[0] for row in listed], pa.string()),
-                pa.array([row[1] for row in listed], pa.int32()),
-                pa.array([row[2] for row in listed], pa.int64()),
-            ],
-            names=["fact", "index", "value"],
+        yield from (
+            ((name, at), int(value)) for name, values in sums.items() for at, value in enumerate(values) if value
         )

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import launch, processes
+from lab import bulk, launch, processes
 from lab.errors import DataError
 from lab.home import Home, read_json
 
 if TYPE_CHECKING:
     from lab.engine import Engine
 
-UPLOADS_AT_ONCE = 8
 OPTIONS = ("count", "pixels", "seed")
 
 
@@ -76,9 +74,7 @@ def upload(engine: Engine, bucket: str, data: Written) -> str:
     prefix = f"raw/{data.name}/"
     key = prefix + "_manifest.json"
     if _digest_there(s3, bucket, key) != data.manifest["digest"]:
-        paths = [str(row["path"]) for row in data.manifest["files"]]
-        with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
-            _all(pool.map(lambda path: _put(s3, bucket, prefix + path, data.folder / path), paths))
+        bulk.put(engine, bucket, prefix, data.folder, [str(row["path"]) for row in data.manifest["files"]])
     body = json.dumps(data.manifest, sort_keys=True).encode()
     s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", Metadata=data.metadata)
     return key
@@ -95,19 +91,11 @@ def fetch_sample(engine: Engine, bucket: str, key: str, folder: Path) -> Written
     return Written(folder, manifest)
 
 
-def temporary(home: Home) -> tempfile.TemporaryDirectory[str]:
-    """A folder for a data set on its way to the bucket; it goes with its context."""
-    home.root.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=home.root, prefix="data-")
-
-
-def _put(s3: Any, bucket: str, key: str, path: Path) -> None:
-    s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
-
-
-def _all(results: Iterable[None]) -> None:
-    for _ in results:
-        pass
+def temporary(root: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder for a data set on its way into the engine with this root; it goes with its context."""
+    folder = bulk.incoming(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=folder)
 
 
 def _digest_there(s3: Any, bucket: str, key: str) -> str | None:

@@ -100,7 +100,7 @@ def _data(work: Work, options: Options) -> Iterator[tuple[Written, str, set[str]
     name = options.dataset or settings.get("path") or settings.get("dataset")
     if not name:
         raise LabError("no data set is named", "name one: --dataset, or dataset in the [data] table of lab.toml")
-    with dataset.temporary(work.home) as folder:
+    with dataset.temporary(work.stack.engine.root) as folder:
         with work.clock.phase("data"):
             work.progress.step(f"data set {name}")
             data = dataset.write(work.home, str(name), settings, Path(folder))

@@ -27,6 +27,7 @@ from lab.home import write_atomically
 # In this order: later ones build on earlier ones. A module that does not load is an error, never a gap.
 STAND_INS = (
     "lab.s3",
+    "lab.bulk",
     "lab.events",
     "lab.stepfunctions",
     "lab.cloudformation",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lab import dataset
+from lab import bulk, dataset
 from lab.engine import Engine
-from lab.errors import DataError
+from lab.errors import DataError, LabError
 from lab.home import Home
 
 WRITER = """
@@ -38,22 +38,31 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
+def incoming(desk: Engine) -> Path:
+    return bulk.incoming(desk.root) / "digits"
+
+
+@pytest.fixture
 def bucket(desk: Engine) -> str:
+    bulk.install(desk)
     desk.client("s3").create_bucket(Bucket="raw-data")
     return "raw-data"
 
 
 def test_the_manifest_comes_last_and_carries_what_the_flow_needs(
-    home: Home, desk: Engine, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home, desk: Engine, bucket: str, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
     s3 = desk.client("s3")
     put = s3.put_object
     monkeypatch.setattr(s3, "put_object", lambda **given: (order.append(given["Key"]), put(**given))[1])
-    data = dataset.write(home, "digits", {}, tmp_path / "out")
+    taken = bulk.put
+    monkeypatch.setattr(bulk, "put", lambda *given: (order.append("objects"), taken(*given))[1])
+    data = dataset.write(home, "digits", {}, incoming)
     key = dataset.upload(desk, bucket, data)
-    assert key == "raw/digits/_manifest.json" == order[-1]
-    assert sorted(order[:-1]) == ["raw/digits/a/1.png", "raw/digits/a/2.png"]
+    assert key == "raw/digits/_manifest.json" and order == ["objects", key]
+    there = [row["Key"] for row in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert there == [key, "raw/digits/a/1.png", "raw/digits/a/2.png"]
     metadata = s3.head_object(Bucket=bucket, Key=key)["Metadata"]
     assert metadata == {"digest": "d1", "dataset": "digits", "modality": "image", "task": "classification"}
     order.clear()
@@ -61,8 +70,10 @@ def test_the_manifest_comes_last_and_carries_what_the_flow_needs(
     assert order == [key], "the objects are there; only the event is wanted again"
 
 
-def test_a_sample_can_be_fetched_from_the_bucket(home: Home, desk: Engine, bucket: str, tmp_path: Path) -> None:
-    key = dataset.upload(desk, bucket, dataset.write(home, "digits", {}, tmp_path / "out"))
+def test_a_sample_can_be_fetched_from_the_bucket(
+    home: Home, desk: Engine, bucket: str, incoming: Path, tmp_path: Path
+) -> None:
+    key = dataset.upload(desk, bucket, dataset.write(home, "digits", {}, incoming))
     fetched = dataset.fetch_sample(desk, bucket, key, tmp_path / "back")
     assert fetched.sample() == ("a/1.png", b"a/1.png") and fetched.name == "digits"
 
@@ -89,3 +100,11 @@ def test_a_folder_of_the_same_name_as_no_built_in_is_a_path(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bottles").mkdir()
     assert dataset.is_path("bottles") and dataset.is_path("./x") and not dataset.is_path("digits")
+
+
+def test_the_door_for_data_opens_only_for_the_engines_own_folder(desk: Engine, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    for folder in (tmp_path, bulk.incoming(desk.root) / ".." / ".."):
+        with pytest.raises(LabError, match="is not below"):
+            bulk.put(desk, bucket, "raw/x/", folder, ["secret"])
+    assert "Contents" not in desk.client("s3").list_objects_v2(Bucket=bucket)

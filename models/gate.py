@@ -1,0 +1,117 @@
+"""The gate: measured figures against the signed success criteria, with a reason for each that is missed.
+
+Thresholds are the `[gate]` table of lab.toml. A metric's key is a minimum or a maximum, as the metric's nature is;
+the others are switches and limits of a release. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# True where more is better.
+METRICS = {
+    "accuracy": True, "balanced_accuracy": True, "macro_f1": True, "auroc": True, "average_precision": True, "r2": True,
+    "log_loss": False, "mae": False, "rmse": False, "nasa_score": False,
+}  # fmt: skip
+# The metric that a model must win on, by task.
+LEADING = {"classification": "accuracy", "regression": "rmse"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Passed, or every reason why not."""
+
+    passed: bool
+    reasons: list[str]
+
+
+def decide(report: Mapping[str, Any], thresholds: Mapping[str, Any]) -> Decision:
+    """The quality gate: a report's test figures against thresholds, baselines and champion.
+
+    A figure that is missing or not a number misses its threshold.
+    """
+    test = report["metrics"]["test"]
+    reasons = [
+        line for name, limit in sorted(thresholds.items()) if name in METRICS for line in _limit(name, test, limit)
+    ]
+    leading = LEADING[report["task"]]
+    if thresholds.get("beat_baseline", False):
+        baselines = report["metrics"].get("baseline") or {}
+        reasons += [
+            line
+            for name, figures in sorted(baselines.items())
+            for line in _beaten(leading, test, figures, f"the baseline {name}")
+        ]
+        if not baselines:
+            reasons.append("beat_baseline is set, but the report has no baseline")
+    champion = report["metrics"].get("champion")
+    if thresholds.get("beat_champion", False) and champion:
+        reasons += _beaten(leading, test, champion, "the champion")
+    return Decision(not reasons, reasons)
+
+
+def decide_release(export: Mapping[str, Any], thresholds: Mapping[str, Any], targets: Mapping[str, Any]) -> Decision:
+    """The release gate: the chosen artefact of every target against the limits of a release.
+
+    `export` is a release's manifest, `targets` the `[targets]` table.
+    """
+    reasons: list[str] = []
+    for name, target in sorted(targets.items()):
+        rows = [row for row in export["artifacts"] if row["target"] == name]
+        chosen = [row for row in rows if row.get("chosen")]
+        if not chosen:
+            why = "; ".join(str(row.get("skipped")) for row in rows) or "nothing was exported for it"
+            reasons.append(f"{name}: no artefact: {why}")
+            continue
+        reasons += _artifact(name, chosen[0], thresholds, target)
+    return Decision(not reasons, reasons)
+
+
+def _artifact(name: str, row: Mapping[str, Any], thresholds: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
+    limits = (
+        ("agreement", thresholds.get("min_agreement"), True, "min_agreement"),
+        ("metric_drop", thresholds.get("max_metric_drop"), False, "max_metric_drop"),
+        ("p95_ms", target.get("p95_ms"), False, "p95_ms"),
+    )
+    reasons = []
+    for key, limit, minimum, called in limits:
+        if limit is not None and not _meets(row.get(key), float(limit), minimum):
+            wanted = "at least" if minimum else "at most"
+            reasons.append(
+                f"{name} ({row['format']}): {key} is {_figure(row.get(key))}, {called} wants {wanted} {limit:g}"
+            )
+    return reasons
+
+
+def _limit(name: str, figures: Mapping[str, Any], limit: float) -> list[str]:
+    more = METRICS[name]
+    if _meets(figures.get(name), float(limit), more):
+        return []
+    wanted = f"{'at least' if more else 'at most'} {limit:g}"
+    return [f"{name} is {_figure(figures.get(name))}{_interval(name, figures)}, wanted is {wanted}"]
+
+
+def _beaten(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], who: str) -> list[str]:
+    """Better by the figure itself; a tie is no win."""
+    mine, other = ours.get(name), theirs.get(name)
+    if mine is not None and other is not None and (mine > other if METRICS[name] else mine < other):
+        return []
+    return [f"{name} is {_figure(mine)}{_interval(name, ours)}, {who} has {_figure(other)}{_interval(name, theirs)}"]
+
+
+def _meets(value: Any, limit: float, minimum: bool) -> bool:
+    if not isinstance(value, int | float) or math.isnan(value):
+        return False
+    return value >= limit if minimum else value <= limit
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "not measured"
+
+
+def _interval(name: str, figures: Mapping[str, Any]) -> str:
+    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+    return f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else ""

@@ -49,7 +49,7 @@ class Data(Table):
     path: str | None = None
     modality: Literal["image"] = "image"
     task: Literal["classification"] = "classification"
-    pixels: Annotated[int, Field(ge=8, le=512)] = 32
+    pixels: Annotated[int, Field(ge=0, le=512)] = 0
     corrupt_share: Share = 0.01
 
 

@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     head = spark.sparkContext.parallelize([args.key], 1).map(lambda key: manifest.head(lake, key)).first()
     if isinstance(head, manifest.ManifestError):
         raise head
+    pixels = args.pixels or head.pixels
     curated = f"curated/{args.run}"
-    found = curate.examined(spark, lake, args.key, head, args.pixels).persist(StorageLevel.MEMORY_AND_DISK)
+    found = curate.examined(spark, lake, args.key, head, pixels).persist(StorageLevel.MEMORY_AND_DISK)
     channels = found.agg(F.max("channels")).first()[0] or 1
     samples = curate.unique(found.filter("why is null"), channels, args.seed).persist(StorageLevel.MEMORY_AND_DISK)
     report = _report(found, samples, head, args)
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for split in SPLITS:
         part = samples.filter(F.col("split") == split).select(*curate.COLUMNS)
         part.write.mode("overwrite").parquet(lake.uri(f"{curated}/{split}"))
-    shape = (channels, args.pixels, args.pixels)
+    shape = (channels, pixels, pixels)
     facts = curate.facts(samples.filter("split = 'train'"), shape)
     contract = Contract(
         schema=1,
@@ -137,7 +138,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--key", required=True, help="of the raw manifest")
     parser.add_argument("--run", required=True)
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--pixels", type=int, default=32)
+    parser.add_argument("--pixels", type=int, default=0, help="side of every tensor; 0: as the manifest says")
     parser.add_argument("--corrupt-share", type=float, default=0.01, help="of files that may be unreadable")
     # Glue adds arguments of its own.
     args, _ = parser.parse_known_args(argv)

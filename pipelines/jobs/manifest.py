@@ -27,6 +27,7 @@ class Head:
     task: str
     classes: tuple[str, ...]
     digest: str
+    pixels: int
     files: int
 
 
@@ -44,6 +45,7 @@ def head(lake: Lake, key: str) -> Head | ManifestError:
             task=str(found["task"]),
             classes=tuple(str(name) for name in found["classes"]),
             digest=str(found["digest"]),
+            pixels=int(found.get("pixels") or 32),
             files=len(files),
         )
     except LakeError as error:

@@ -23,7 +23,7 @@ from infra.staging import Staging, object_arn, uri
 # Where the flow keeps the run's name and the short one of its jobs: see flow.py, ReadManifest.
 RUN = "$.manifest.run"
 JOB = "$.manifest.job"
-ML = "/opt/ml/processing"
+ML = "/opt/ml"
 METRICS = ("train_loss", "val_accuracy")
 
 
@@ -118,7 +118,7 @@ class Training(Construct):
                 }
             ],
             "OutputDataConfig": {"S3OutputPath.$": self._below("runs/{}/train/"), "KmsKeyId": self._lake.key.key_arn},
-            "CheckpointConfig": {"S3Uri.$": self._below("runs/{}/checkpoints/"), "LocalPath": "/opt/ml/checkpoints"},
+            "CheckpointConfig": {"S3Uri.$": self._below("runs/{}/checkpoints/"), "LocalPath": f"{ML}/checkpoints"},
             "ResourceConfig": {
                 "InstanceCount": 1,
                 "InstanceType": train.instance,
@@ -163,7 +163,12 @@ class Training(Construct):
                 "ContainerEntrypoint": entry,
                 "ContainerArguments.$": f"States.Array('--run', {RUN})",
             },
-            "Environment": {**self._environment(), "PYTHONPATH": f"{ML}/code/{archive}", "ORT_DISABLE_TELEMETRY": "1"},
+            "Environment": {
+                **self._environment(),
+                "PYTHONPATH": f"{ML}/processing/code/{archive}",
+                "SAGEMAKER_BASE_DIR": ML,
+                "ORT_DISABLE_TELEMETRY": "1",
+            },
             "ProcessingInputs": [
                 _input("code", uri(self._code)),
                 _input("model", "$.train.artifact"),
@@ -212,7 +217,12 @@ def _input(name: str, source: str) -> dict[str, Any]:
     where = "S3Uri.$" if source.startswith(("$", "States.")) else "S3Uri"
     return {
         "InputName": name,
-        "S3Input": {where: source, "LocalPath": f"{ML}/{name}", "S3DataType": "S3Prefix", "S3InputMode": "File"},
+        "S3Input": {
+            where: source,
+            "LocalPath": f"{ML}/processing/{name}",
+            "S3DataType": "S3Prefix",
+            "S3InputMode": "File",
+        },
     }
 
 
@@ -220,5 +230,5 @@ def _output(name: str, target: str) -> dict[str, Any]:
     where = "S3Uri.$" if target.startswith("States.") else "S3Uri"
     return {
         "OutputName": name,
-        "S3Output": {where: target, "LocalPath": f"{ML}/{name}", "S3UploadMode": "EndOfJob"},
+        "S3Output": {where: target, "LocalPath": f"{ML}/processing/{name}", "S3UploadMode": "EndOfJob"},
     }

@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 
 from models import datachecks
 from models.contract import Contract
-from pipelines.jobs import curate, fit, manifest
+from pipelines.jobs import curate, fit, logs, manifest
 from pipelines.jobs.lake import Lake
 
 SPLITS = ("train", "validation", "test")
@@ -40,8 +40,7 @@ class DataRefused(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """One curation. Raises DataRefused, ManifestError."""
     args = _arguments(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    logs.start(sys.stderr)
     lake = Lake(args.root or f"s3://{args.bucket}")
     spark = SparkSession.builder.appName(args.JOB_NAME).getOrCreate()
     head = spark.sparkContext.parallelize([args.key], 1).map(lambda key: manifest.head(lake, key)).first()

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import boto3
-from models.evaluate import evaluate
 
-from pipelines.jobs import champion, folders
+from models.evaluate import evaluate
+from pipelines.jobs import champion, folders, logs
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """One evaluation; the report goes to the `report` folder."""
     args = _arguments(argv)
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    logs.start(sys.stdout)
     with tempfile.TemporaryDirectory() as scratch:
         model = folders.unpack(args.model / "model.tar.gz", Path(scratch) / "model")
         against = _champion(args.package_group, Path(scratch) / "champion")

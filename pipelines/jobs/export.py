@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from models.export.release import release
-from pipelines.jobs import folders
+from pipelines.jobs import folders, logs
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """One release, and its manifest as the run's export.json."""
     args = _arguments(argv)
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    logs.start(sys.stdout)
     with tempfile.TemporaryDirectory() as scratch:
         model = folders.unpack(args.model / "model.tar.gz", Path(scratch) / "model")
         args.release.mkdir(parents=True, exist_ok=True)

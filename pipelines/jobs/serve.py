@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models.runtime import PackageError
 from models.serve import serve
-from pipelines.jobs import folders
+from pipelines.jobs import folders, logs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command", nargs="?", choices=["serve"], default="serve", help="what SageMaker adds to the entry"
     )
     parser.parse_args(argv)
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logs.start(sys.stdout)
     here = Environment.read()
     try:
         serve(here.model, here.host, here.port)

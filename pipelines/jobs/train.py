@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.train import Config, train
-from pipelines.jobs import folders, tracking
+from pipelines.jobs import folders, logs, tracking
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Environment:
 def main(argv: Sequence[str] | None = None) -> int:
     """One training run."""
     config, run = _arguments(argv)
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    logs.start(sys.stdout)
     here = Environment.read()
     with tracking.tracked(run, config) as note:
 

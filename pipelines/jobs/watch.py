@@ -19,6 +19,7 @@ from typing import Any
 
 import boto3
 
+from pipelines.jobs import logs
 from pipelines.jobs.lake import Lake
 
 PREFIX = "telemetry/"
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """One look at the last days."""
     args = _arguments(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logs.start(sys.stderr)
     lake = Lake(args.root or f"s3://{args.bucket}")
     since = datetime.now(UTC).date() - timedelta(days=args.days - 1)
     summary = summarize(messages(lake, since))

@@ -1,14 +1,23 @@
 """A data bucket, a run table and a model registry in moto, the canonical events, and a Greengrass that answers."""
 
+import hashlib
 import json
+import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+
+from models.contract import Contract
+from pipelines.jobs import export, train
 
 EVENTS = Path(__file__).parents[1] / "events"
 GROUP = "ml-lab-dev-models"
@@ -163,3 +172,70 @@ class Greengrass:
 def greengrass() -> Callable[..., Greengrass]:
     """A Greengrass whose component goes through the given states."""
     return lambda *states: Greengrass(list(states) or ["DEPLOYABLE"])
+
+
+# A small data set as the ETL leaves it, and what train and export make of it, once per session.
+
+
+@pytest.fixture(scope="session")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two easy classes, bright and dark, 12x12, as curated Parquet with a contract."""
+    folder = tmp_path_factory.mktemp("curated")
+    rng = np.random.default_rng(17)
+    counts: dict[str, dict[str, int]] = {}
+    for split, each in (("train", 32), ("validation", 12), ("test", 16)):
+        labels = np.arange(2 * each) % 2
+        pixels = rng.integers(0, 90, (2 * each, 1, 12, 12)) + 130 * labels[:, None, None, None]
+        rows = {
+            "id": [hashlib.sha256(sample.tobytes()).hexdigest() for sample in pixels],
+            "source": [f"{label}/{split}-{at}.png" for at, label in enumerate(labels)],
+            "label": labels.astype(np.int32),
+            "label_name": [("dark", "bright")[label] for label in labels],
+            "tensor": [sample.astype(np.uint8).tobytes() for sample in pixels],
+        }
+        (folder / split).mkdir()
+        pq.write_table(pa.table(rows), folder / split / "part-00000.snappy.parquet")
+        counts[split] = {"dark": each, "bright": each}
+    Contract(
+        schema=1,
+        dataset="lamps",
+        modality="image",
+        task="classification",
+        shape=(1, 12, 12),
+        classes=("dark", "bright"),
+        mean=(110.0,),
+        std=(70.0,),
+        counts=counts,
+        profile={},
+    ).save(folder / "contract.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a processing job: `model/model.tar.gz` from our training job, `curated`, and room for the rest."""
+    processing = tmp_path_factory.mktemp("ml") / "processing"
+    model = tmp_path_factory.mktemp("model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SM_CHANNEL_CURATED", str(curated))
+        patch.setenv("SM_MODEL_DIR", str(model))
+        patch.setenv("CHECKPOINT_DIR", str(tmp_path_factory.mktemp("checkpoints")))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert train.main(["--size", "tiny", "--epochs", "10", "--batch", "8", "--seed", "17", "--run", "run-1"]) == 0
+    (processing / "model").mkdir(parents=True)
+    with tarfile.open(processing / "model" / "model.tar.gz", "w:gz") as tar:
+        for path in sorted(model.iterdir()):
+            tar.add(path, path.name)
+    shutil.copytree(curated, processing / "curated")
+    return processing
+
+
+@pytest.fixture(scope="session")
+def released(trained: Path) -> Path:
+    """The same folder after the export job for both targets."""
+    target = {"formats": ["onnx-fp32"], "threads": 1, "memory_mb": 512, "p95_ms": 500.0}
+    targets = json.dumps({"cloud-cpu": target, "edge-x86": target})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAGEMAKER_BASE_DIR", str(trained.parent))
+        assert export.main(["--run", "run-1", "--targets", targets]) == 0
+    return trained

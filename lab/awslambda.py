@@ -1,4 +1,4 @@
-"""Lambda: the real handler, in a child that sees the standard library, boto3 and the function's bundle.
+"""Lambda functions run for real, in a child that sees only its bundle and boto3.
 
 Covers: zip code from S3 or the request, environment, context, time limit, AWS's error payloads and types, log tail,
 CloudWatch Logs, the execution role's session, synchronous, dry-run and event invocations (two retries, at once).

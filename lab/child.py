@@ -1,4 +1,4 @@
-"""Runs one child of the engine: its own folder, bundle, role, time limit and log, and nothing left after it.
+"""Runs a child of the engine with its own bundle, role, time limit and log.
 
 Covers: imports (guard/sitecustomize.py), environment, role credentials, time limit, log file, ledger, and the end of
 the whole process group with the child, with the engine, and after a kill -9 of the engine (reaper.py).
@@ -258,8 +258,12 @@ def stop_all(grace_s: float = 3.0) -> None:
 
 
 def job_folder(engine: Engine, service: str, name: str) -> Path:
-    """The folder of a job: `<root>/jobs/<service>/<name>`."""
-    return engine.root / "jobs" / service / name
+    """The folder of a job: `<root>/jobs/<service>/<name>`. EngineError for a name that leads elsewhere."""
+    jobs = engine.root / "jobs" / service
+    folder = jobs / name
+    if ".." in folder.parts or not folder.is_relative_to(jobs) or folder == jobs:
+        raise EngineError(f"{name!r} cannot name a {service} job: it is no file name")
+    return folder
 
 
 def environment(child: Child, engine: Engine, folder: Path) -> dict[str, str]:

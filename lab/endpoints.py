@@ -1,157 +1,41 @@
-"""SageMaker endpoints: a real serve process behind each, and InvokeEndpoint in front of it.
+"""SageMaker endpoints stand on real serve processes.
 
 Covers: models of one container, configs of one variant (instances or serverless), create, update (blue/green: the
-new process answers before the old one ends; a failed update leaves the old one), delete, InvokeEndpoint with
-ContentType, Accept and CustomAttributes, ModelError with the container's own status.
-Does not cover, and refuses by name: several variants or containers, shadow variants, asynchronous and streaming
-invocations, data capture, auto scaling, VPC and network isolation. Instance types change nothing on the desk.
+new process answers before the old one ends; a failed update leaves the old one), describe, list, delete.
+Does not cover, and refuses by name: several variants or containers, shadow variants, asynchronous inference, data
+capture, auto scaling, VPC and network isolation. Instance types change nothing on the desk.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
-import logging
 import re
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.sagemaker.exceptions import ValidationError
-from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model
+from moto.sagemaker.models import FakeEndpointConfig, Model
 from moto.sagemaker.responses import SageMakerResponse
-from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
-from lab import identity, joblog, runtimes, serving
+from lab import identity, runtimes
+from lab.endpoint import Endpoint
 from lab.errors import LabError
 from lab.jobfiles import Place
-from lab.training import now
+from lab.training import NAME
 
 if TYPE_CHECKING:
     from lab.engine import Engine
 
-LOG = logging.getLogger(__name__)
 SERVICE = "sagemaker"
-LOG_GROUP = "/aws/sagemaker/Endpoints"
-REASON_CHARACTERS = 1024
-ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z][a-z0-9-]*\.[a-z0-9-]+")
-
-
-class Endpoint(FakeEndpoint):  # type: ignore[misc]
-    """One endpoint: its state as DescribeEndpoint tells it, and the process that answers."""
-
-    def __init__(self, engine: Engine, name: str, config: FakeEndpointConfig, tags: list[dict[str, str]]) -> None:
-        super().__init__(
-            engine.account, engine.region, name, config.endpoint_config_name, config.production_variants, {}, tags
-        )
-        self.data_capture_config = None
-        self.engine = engine
-        self.endpoint_status = "Creating"
-        self.server: serving.Server | None = None
-        self.gone = False
-        self._turn = threading.Condition()
-        self._asked: dict[serving.Server, int] = {}
-
-    @property
-    def response_object(self) -> dict[str, Any]:
-        """What DescribeEndpoint answers."""
-        answer = {
-            "EndpointName": self.endpoint_name,
-            "EndpointArn": self.arn,
-            "EndpointConfigName": self.endpoint_config_name,
-            "ProductionVariants": self.production_variants,
-            "EndpointStatus": self.endpoint_status,
-            "FailureReason": self.failure_reason,
-            "CreationTime": self.creation_time,
-            "LastModifiedTime": self.last_modified_time,
-        }
-        return {key: value for key, value in answer.items() if value is not None}
-
-    def enter(self, status: str, reason: str | None = None) -> None:
-        self.failure_reason = reason and reason[:REASON_CHARACTERS]
-        self.last_modified_time = now()
-        # Last, as it is what pollers wait for.
-        self.endpoint_status = status
-
-    def deploy(self, config: FakeEndpointConfig, model: Model) -> None:
-        """Brings up a process for `model` and lets it take over, in a thread of its own."""
-        old = self.server
-        try:
-            fresh = self._start(config, model)
-        except Exception as error:
-            if not isinstance(error, LabError):
-                LOG.exception("endpoint %s", self.endpoint_name)
-            reason = error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-            self.enter("InService" if old else "Failed", reason)
-            return
-        with self._turn:
-            self.server = fresh
-        self.endpoint_config_name = config.endpoint_config_name
-        self.production_variants = self._process_production_variants(config.production_variants)
-        for variant in self.production_variants:
-            variant["DeployedImages"] = [{"SpecifiedImage": model.primary_container["Image"]}]
-        if self.gone:
-            fresh.stop()
-        self.enter("InService")
-        if old is not None:
-            self._end(old)
-
-    def _start(self, config: FakeEndpointConfig, model: Model) -> serving.Server:
-        container = model.primary_container
-        name = f"{self.endpoint_name}/{int(time.time())}-{uuid.uuid4().hex[:6]}"
-        return serving.start(
-            self.engine,
-            name,
-            image=container["Image"],
-            model_data=container.get("ModelDataUrl"),
-            environment=container.get("Environment") or {},
-            role_arn=model.execution_role_arn,
-        )
-
-    def remove(self) -> None:
-        """DeleteEndpoint: the process ends."""
-        self.gone = True
-        if self.server is not None:
-            self._end(self.server)
-
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[serving.Server | None]:
-        """The server in service, which does not end before the block does; None when there is none."""
-        with self._turn:
-            server = self.server
-            if server is not None:
-                self._asked[server] = self._asked.get(server, 0) + 1
-        try:
-            yield server
-        finally:
-            if server is not None:
-                with self._turn:
-                    self._asked[server] -= 1
-                    self._turn.notify_all()
-
-    def _end(self, server: serving.Server) -> None:
-        with self._turn:
-            self._turn.wait_for(lambda: not self._asked.get(server), timeout=serving.ANSWER_SECONDS)
-        server.stop()
-        variant = self.production_variants[0]["VariantName"]
-        lines = joblog.text(server.running.log).splitlines()
-        group = f"{LOG_GROUP}/{self.endpoint_name}"
-        joblog.to_cloudwatch(self.engine, group, f"{variant}/{server.running.log.parent.name}", lines)
 
 
 def install(engine: Engine) -> None:
     """Puts real endpoints in the place of moto's."""
     # moto keeps a list that lacks newer instance types; SageMaker's own grows monthly.
     FakeEndpointConfig.validate_instance_type = _check_instance_type
-    # A body may be an image: it must not be decoded as text.
-    SageMakerRuntimeResponse.use_raw_body = True
-    SageMakerRuntimeResponse.invoke_endpoint = invoke_endpoint
-    SageMakerRuntimeResponse.invoke_endpoint_async = _refuse_async
 
     def create_model(response: SageMakerResponse) -> ActionResult:
         return _create_model(engine, response)
@@ -250,6 +134,8 @@ def _deploy(endpoint: Endpoint, config: FakeEndpointConfig, model: Model) -> Non
 def _create_endpoint(engine: Engine, response: SageMakerResponse) -> ActionResult:
     request: dict[str, Any] = json.loads(response.body)
     name, backend = request["EndpointName"], response.sagemaker_backend
+    if not NAME.fullmatch(name):
+        raise ValidationError(message=f"EndpointName {name!r} must match {NAME.pattern}")
     if name in backend.endpoints:
         raise ValidationError(message=f"Cannot create already existing endpoint {name!r}.")
     config, model = _config_and_model(response, request["EndpointConfigName"])
@@ -282,63 +168,3 @@ def _delete_endpoint(response: SageMakerResponse) -> ActionResult:
     del response.sagemaker_backend.endpoints[endpoint.endpoint_name]
     endpoint.remove()
     return EmptyResult()
-
-
-Reply = tuple[int, dict[str, str], str | bytes]
-
-
-def invoke_endpoint(response: SageMakerRuntimeResponse) -> Reply:
-    """InvokeEndpoint: the body goes to /invocations of the endpoint's process, its answer comes back."""
-    from moto.sagemaker.models import sagemaker_backends
-
-    name = response.path.split("/")[2]
-    endpoint = sagemaker_backends[response.current_account][response.region].endpoints.get(name)
-    if not isinstance(endpoint, Endpoint):
-        return _error(400, "ValidationError", f"Endpoint {name} of account {response.current_account} not found.")
-    with endpoint.lease() as server:
-        if server is None:
-            return _error(400, "ValidationError", f"Endpoint {name} is {endpoint.endpoint_status}, not InService.")
-        return _ask(endpoint, server, response)
-
-
-def _ask(endpoint: Endpoint, server: serving.Server, response: SageMakerRuntimeResponse) -> Reply:
-    given = {key: response.headers.get(key) for key in ("Content-Type", "Accept", ATTRIBUTES)}
-    try:
-        headers = {key: value for key, value in given.items() if value}
-        answer = server.ask("POST", "/invocations", response.raw_body, headers)
-    except (OSError, http.client.HTTPException) as error:
-        message = f"The model's process did not answer: {type(error).__name__}: {error}"
-        return _model_error(endpoint, 500, message)
-    if not 200 <= answer.status < 300:
-        return _model_error(endpoint, answer.status, answer.body.decode("utf-8", errors="replace"))
-    variant = endpoint.production_variants[0]["VariantName"]
-    told = {"Content-Type": answer.headers.get("content-type", "application/octet-stream")}
-    told["x-Amzn-Invoked-Production-Variant"] = variant
-    if ATTRIBUTES.lower() in answer.headers:
-        told[ATTRIBUTES] = answer.headers[ATTRIBUTES.lower()]
-    return 200, told, answer.body
-
-
-def _error(status: int, code: str, message: str, **more: Any) -> Reply:
-    # moto takes the status from a header of that name.
-    headers = {"Content-Type": "application/json", "x-amzn-errortype": code, "status": str(status)}
-    return status, headers, json.dumps({"Message": message, **more})
-
-
-def _model_error(endpoint: Endpoint, status: int, body: str) -> Reply:
-    """424 ModelError, as SageMaker wraps what a container answers."""
-    side = "client" if 400 <= status < 500 else "server"
-    message = f'Received {side} error ({status}) from primary with message "{body[:REASON_CHARACTERS]}".'
-    group = f"arn:aws:logs:{endpoint.engine.region}:{endpoint.engine.account}:log-group:{LOG_GROUP}"
-    return _error(
-        424,
-        "ModelError",
-        message,
-        OriginalStatusCode=status,
-        OriginalMessage=body,
-        LogStreamArn=f"{group}/{endpoint.endpoint_name}",
-    )
-
-
-def _refuse_async(response: SageMakerRuntimeResponse) -> Reply:
-    return _error(400, "ValidationError", "InvokeEndpointAsync is not covered by the desk engine")

@@ -1,4 +1,4 @@
-"""Runs a Glue script on Apache Spark and serves `s3://` to Spark's readers and writers, inside the job's process.
+"""Runs a Glue script on Spark and serves s3:// to its readers and writers.
 
     python -P lab/glue_spark.py SCRIPT [ARGUMENT …]
 

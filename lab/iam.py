@@ -1,4 +1,4 @@
-"""IAM's policy simulator: what a role's identity policies say about an action on a resource.
+"""Simulates IAM policies, as the SageMaker SDK asks before it trains.
 
 Covers: SimulatePrincipalPolicy for roles: inline and attached policies, Action, NotAction, Resource, NotResource,
 wildcards, explicit deny first, string, ARN and boolean conditions over the given context entries.

@@ -1,4 +1,4 @@
-"""A role's session for a child: the role must exist and trust the service that assumes it, as AWS asks."""
+"""Gives a child its role's session, when the role exists and trusts the service."""
 
 from __future__ import annotations
 

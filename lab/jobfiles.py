@@ -1,4 +1,4 @@
-"""What a managed job's platform does with files: S3 to the job's folder, back again, archives, and /opt/ml's place."""
+"""Moves a job's files between S3 and its folder, packs them, and places /opt/ml."""
 
 from __future__ import annotations
 

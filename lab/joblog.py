@@ -1,4 +1,4 @@
-"""A job's log: its last lines for an error message, the whole of it in CloudWatch Logs as AWS has it."""
+"""Keeps a job's log, its last words for errors and all of it for CloudWatch Logs."""
 
 from __future__ import annotations
 

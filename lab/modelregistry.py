@@ -1,4 +1,4 @@
-"""SageMaker's model registry: versions that wait for approval, and the event that approval sends.
+"""The model registry numbers versions, waits for approval and tells EventBridge.
 
 Covers: model packages in groups (version numbers never given twice, ClientToken, PendingManualApproval by default),
 update, delete, and the EventBridge event "SageMaker Model Package State Change" on creation, update and deletion.

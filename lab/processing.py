@@ -1,4 +1,4 @@
-"""SageMaker processing jobs: the container's entry point in a child, inputs before it, outputs after it.
+"""SageMaker processing jobs run for real, inputs before and outputs after.
 
 Covers: one instance, S3 inputs by prefix or object, EndOfJob outputs (only when the job succeeds), environment,
 arguments, time limit, StopProcessingJob, ExitMessage and FailureReason, log stream.
@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeProcessingJob
 
 from lab import child, identity, jobfiles, joblog, runtimes
 from lab.errors import LabError
 from lab.jobfiles import Files, Place
-from lab.training import DAY, GRACE_SECONDS, HOST, REASON_CHARACTERS, SERVICE, now, tracking
+from lab.training import DAY, GRACE_SECONDS, HOST, NAME, REASON_CHARACTERS, SERVICE, tracking
 
 if TYPE_CHECKING:
     import datetime
@@ -38,6 +40,8 @@ REQUEST_KEYS = {
 
 def refusal(request: Mapping[str, Any]) -> str | None:
     """Why the desk cannot run this request, naming the parameter; None when it can."""
+    if not NAME.fullmatch(request["ProcessingJobName"]):
+        return f"ProcessingJobName {request['ProcessingJobName']!r} must match {NAME.pattern}"
     for key in sorted(set(request) - REQUEST_KEYS):
         return f"{key} is not covered by the desk engine"
     if request["ProcessingResources"]["ClusterConfig"]["InstanceCount"] != 1:
@@ -69,7 +73,7 @@ class ProcessingJob(FakeProcessingJob):  # type: ignore[misc]
         self.processing_job_name = str(request["ProcessingJobName"])
         self.arn = f"arn:aws:sagemaker:{engine.region}:{engine.account}:processing-job/{self.processing_job_name}"
         self.tags = request.get("Tags") or []
-        self.creation_time = self.last_modified_time = now()
+        self.creation_time = self.last_modified_time = utcnow()
         self.processing_start_time: datetime.datetime | None = None
         self.processing_end_time: datetime.datetime | None = None
         self.processing_job_status = "InProgress"
@@ -99,7 +103,7 @@ class ProcessingJob(FakeProcessingJob):  # type: ignore[misc]
 
     def stop(self) -> None:
         """StopProcessingJob: SIGTERM to the container; nothing is uploaded."""
-        self.processing_job_status, self.last_modified_time = "Stopping", now()
+        self.processing_job_status, self.last_modified_time = "Stopping", utcnow()
         self.stopping.set()
         if self.running is not None:
             threading.Thread(target=self.running.stop, daemon=True).start()
@@ -117,17 +121,18 @@ class ProcessingJob(FakeProcessingJob):  # type: ignore[misc]
             self.failure_reason = f"InternalServerError: {type(error).__name__}: {error}"[:REASON_CHARACTERS]
         stream = f"{self.processing_job_name}/algo-1-{int(time.time())}"
         joblog.to_cloudwatch(self.engine, LOG_GROUP, stream, joblog.text(self.log).splitlines())
-        self.processing_end_time = self.last_modified_time = now()
+        self.processing_end_time = self.last_modified_time = utcnow()
         # Last, as it is what pollers wait for.
         self.processing_job_status = status
 
     def _run(self) -> str:
+        shutil.rmtree(self.folder, ignore_errors=True)  # an earlier engine in this root may have had a job of this name
         session = identity.assume(self.engine, self.request["RoleArn"], self.processing_job_name)
         files = Files(self.engine, session)
         self._prepare(files)
         if self.stopping.is_set():
             return "Stopped"
-        self.processing_start_time = self.last_modified_time = now()
+        self.processing_start_time = self.last_modified_time = utcnow()
         self.running = child.start(self._child(), self.engine)
         result = self.running.wait()
         assert result is not None

@@ -1,4 +1,4 @@
-"""Kills what the engine started when the engine is gone, however it went: a process that waits on a pipe.
+"""Kills what the engine started when the engine is gone, however it went.
 
     python lab/reaper.py      stdin: `+<process group>` when a child starts, `-<process group>` when it has ended
 

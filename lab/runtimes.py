@@ -1,4 +1,4 @@
-"""What each runtime brings: its pinned requirements, checked, and the import names of their closure."""
+"""Says what each runtime brings, from its pins to the names that may be imported."""
 
 from __future__ import annotations
 

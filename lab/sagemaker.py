@@ -1,7 +1,8 @@
-"""SageMaker: jobs run for real; what stock moto would call done without doing it is refused by name.
+"""SageMaker's jobs and endpoints are real; what would run nothing is refused.
 
 Covers: training jobs (training.py), processing jobs (processing.py), models, endpoint configs and endpoints
-(endpoints.py), model package groups and packages (modelregistry.py): create, describe, list, stop, delete, tags.
+(endpoints.py), invocations (sagemakerruntime.py), model package groups and packages (modelregistry.py): create,
+describe, list, stop, delete, tags.
 Does not cover, and refuses with ValidationException: transform, AutoML, tuning, compilation and labeling jobs,
 pipelines, clusters, notebook instances, domains, feature groups, model cards, experiments, monitoring definitions.
 """
@@ -19,7 +20,7 @@ from moto.core.utils import underscores_to_camelcase
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 
-from lab import child, endpoints, iam, identity, modelregistry, processing, runtimes, training
+from lab import child, endpoints, iam, identity, modelregistry, processing, runtimes, sagemakerruntime, training
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def install(engine: Engine) -> None:
     _operation("create_processing_job", lambda response: _create_processing_job(engine, response))
     _operation("stop_processing_job", _stop_processing_job)
     endpoints.install(engine)
+    sagemakerruntime.install(engine)
     modelregistry.install(engine)
     iam.install(engine)  # ModelTrainer asks the simulator before it uploads
 

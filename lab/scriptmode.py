@@ -1,7 +1,6 @@
-"""Script mode without AWS's toolkit: what `sagemaker-training` does for one script on one host.
+"""Runs script mode without AWS's toolkit, the named fallback.
 
-The named fallback where that package could not be built (it has a C extension and no wheels). It covers a Python
-script in a gzip tar; no packages with setup.py, no requirements.txt, no shell scripts, no distributed launch.
+For where `sagemaker-training` could not be built (it has a C extension and no wheels). It covers a Python script in a gzip tar; no packages with setup.py, no requirements.txt, no shell scripts, no distributed launch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One serve process: the image's entry point over an unpacked model, from its start until it answers /ping."""
+"""Starts one serve process over an unpacked model and waits until it is healthy."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""SageMaker training jobs: AWS's own training toolkit, or the container's entry point, in a child of the engine.
+"""SageMaker training jobs run for real, by AWS's own training toolkit.
 
 Covers: one host, File mode (FastFile reads the same files), channels by S3 prefix, hyperparameters, script mode,
 ContainerEntrypoint and ContainerArguments, checkpoints, metric definitions, model and output archives, time limit,
 StopTrainingJob, FailureReason, log stream.
 Does not cover, and refuses by name: several hosts, Pipe mode, manifest files, compressed or RecordIO channels, file
 systems, VPC and network isolation, Debugger, TensorBoard output, algorithms of the marketplace.
-Spot training runs without interruptions. Checkpoints go to S3 when the job ends, however it ends.
+Spot training runs without interruptions. Checkpoints go to S3 when the job ends, however it ends. No state change
+events go to EventBridge.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import importlib.util
 import json
 import logging
 import re
+import shutil
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeTrainingJob
 
 from lab import child, identity, jobfiles, joblog, runtimes, scriptmode
@@ -38,6 +41,7 @@ REASON_CHARACTERS = 1024
 # SageMaker gives a container two minutes between SIGTERM and SIGKILL.
 GRACE_SECONDS = 120.0
 DAY = 86_400
+NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 REQUEST_KEYS = {
     "TrainingJobName", "HyperParameters", "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig",
     "ResourceConfig", "StoppingCondition", "Tags", "EnableNetworkIsolation", "EnableManagedSpotTraining",
@@ -46,12 +50,10 @@ REQUEST_KEYS = {
 }  # fmt: skip
 
 
-def now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
-
-
 def refusal(request: Mapping[str, Any]) -> str | None:
     """Why the desk cannot run this request, naming the parameter; None when it can."""
+    if not NAME.fullmatch(request["TrainingJobName"]):
+        return f"TrainingJobName {request['TrainingJobName']!r} must match {NAME.pattern}"
     for key in sorted(set(request) - REQUEST_KEYS):
         if request[key]:
             return f"{key} is not covered by the desk engine"
@@ -94,7 +96,7 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
         self.training_job_name = str(request["TrainingJobName"])
         self.arn = f"arn:aws:sagemaker:{engine.region}:{engine.account}:training-job/{self.training_job_name}"
         self.tags = request.get("Tags") or []
-        self.creation_time = self.last_modified_time = now()
+        self.creation_time = self.last_modified_time = utcnow()
         self.training_start_time: datetime.datetime | None = None
         self.training_end_time: datetime.datetime | None = None
         self.training_job_status, self.secondary_status = "InProgress", ""
@@ -113,7 +115,7 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
     def response_object(self) -> dict[str, Any]:
         """What DescribeTrainingJob answers."""
         started, ended = self.training_start_time, self.training_end_time
-        seconds = int(((ended or now()) - started).total_seconds()) if started else None
+        seconds = int(((ended or utcnow()) - started).total_seconds()) if started else None
         answer = {
             **{key: value for key, value in self.request.items() if key != "Tags"},
             "TrainingJobArn": self.arn,
@@ -133,7 +135,7 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
         return {key: value for key, value in answer.items() if value is not None}
 
     def _enter(self, secondary: str, message: str) -> None:
-        moment = now()
+        moment = utcnow()
         if self.secondary_status_transitions:
             self.secondary_status_transitions[-1].setdefault("EndTime", moment)
         self.secondary_status_transitions.append({"Status": secondary, "StartTime": moment, "StatusMessage": message})
@@ -159,12 +161,13 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
             status = secondary = "Failed"
             self.failure_reason = f"InternalServerError: {type(error).__name__}: {error}"[:REASON_CHARACTERS]
         self._ship_log()
-        self.training_end_time = now()
+        self.training_end_time = utcnow()
         self._enter(secondary, {"Completed": "Training job completed"}.get(secondary, self.failure_reason or secondary))
         # Last, as it is what pollers wait for.
         self.training_job_status = status
 
     def _run(self) -> tuple[str, str]:
+        shutil.rmtree(self.folder, ignore_errors=True)  # an earlier engine in this root may have had a job of this name
         session = identity.assume(self.engine, self.request["RoleArn"], self.training_job_name)
         files = Files(self.engine, session)
         self._enter("Downloading", "Downloading input data")
@@ -172,7 +175,7 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
         if self.stopping.is_set():
             return "Stopped", "Stopped"
         self._enter("Training", "Training image download completed. Training in progress.")
-        self.training_start_time = now()
+        self.training_start_time = utcnow()
         try:
             self.running = child.start(self._child(), self.engine)
             result = self.running.wait()
@@ -268,7 +271,7 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
         arguments = jobfiles.rewritten(algorithm.get("ContainerArguments") or [], self.ml)
         if entry:
             return [*jobfiles.rewritten(entry, self.ml), *arguments], {}
-        if importlib.util.find_spec("sagemaker_training") is not None:
+        if toolkit_installed():
             return ["python", "-P", "-m", "sagemaker_training.cli.train"], {}
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as out:
@@ -302,7 +305,7 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
             values = re.findall(metric["Regex"], said)
             if values:
                 last = values[-1] if isinstance(values[-1], str) else values[-1][0]
-                found.append({"MetricName": metric["Name"], "Value": float(last), "Timestamp": now()})
+                found.append({"MetricName": metric["Name"], "Value": float(last), "Timestamp": utcnow()})
         return found
 
     def _why(self, rc: int) -> str:
@@ -319,9 +322,14 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
         joblog.to_cloudwatch(self.engine, LOG_GROUP, stream, joblog.text(self.log).splitlines())
 
 
+def toolkit_installed() -> bool:
+    """Whether AWS's toolkit is there; it needs a C compiler to be built."""
+    return importlib.util.find_spec("sagemaker_training") is not None
+
+
 def tracking(engine: Engine, environment: dict[str, str]) -> tuple[str, ...]:
-    """Gives a job the desk's MLflow store when the request leaves the tracking server open; what that needs."""
-    if environment.get("MLFLOW_TRACKING_URI"):
+    """Gives a job the desk's MLflow store when its MLFLOW_TRACKING_URI is empty; the distributions that this takes."""
+    if environment.get("MLFLOW_TRACKING_URI", "none given"):
         return ()
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{engine.root / 'mlflow.db'}"
     # Containers have mlflow-skinny; the sqlite store is in mlflow itself.

@@ -1,4 +1,4 @@
-"""The Lambda runtime inside the child: imports the handler, calls it with event and context, writes the answer.
+"""Calls a Lambda handler inside the child, in the words and formats of AWS's runtime.
 
     python lambda_bootstrap.py ANSWER      event: JSON on stdin; answer: {"error": bool, "payload": …} in file ANSWER
 

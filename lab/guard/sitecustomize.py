@@ -1,4 +1,4 @@
-"""Import guard: a child imports its bundle, its runtime's packages and the standard library, nothing else.
+"""Refuses imports that neither a child's bundle nor its runtime brings.
 
 Python runs this file before the child's own code, because `lab/child.py` puts its folder first on PYTHONPATH.
 

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
+import lab.training
 from lab import sagemaker
 from lab.engine import Engine
 
@@ -147,6 +148,19 @@ def test_a_training_job_runs_awss_toolkit_on_the_channels_and_uploads_the_model(
     assert streams[0]["logStreamName"].startswith("r1-train/algo-1-")
     with pytest.raises(ClientError, match="must be unique"):
         client.create_training_job(**training("arn:aws:iam::123456789012:role/job", "s3://data/code/source.tar.gz"))
+
+
+def test_without_the_toolkit_the_lab_runs_the_script_itself_and_says_so(
+    aws: Engine, data: Any, role: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.training, "toolkit_installed", lambda: False)
+    client = aws.client("sagemaker")
+    client.create_training_job(**training(role("job", "sagemaker"), source(data)))
+    job = finish(client, "r1-train")
+    log = (aws.root / "jobs/sagemaker/r1-train/log.txt").read_text()
+    assert job["TrainingJobStatus"] == "Completed", log
+    assert log.startswith("sagemaker-training is not installed: the lab runs the script itself")
+    assert content(data, "runs/r1/train/r1-train/output/model.tar.gz") == {"model.txt": "seven 2 ok []"}
 
 
 @pytest.mark.slow

@@ -1,63 +1,77 @@
 """A synthesized assembly (cdk.out): checked whole, then its assets published and its stack deployed.
 
-Nothing of an assembly runs before every resource type, property and state machine in it is known to be covered.
+Nothing of an assembly runs before every resource type, property, function and task in it is known to be covered.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from lab.errors import NotCovered
+from lab.home import write_atomically
 
-from lab.engine import Engine
-from lab.errors import LabError
+if TYPE_CHECKING:
+    from lab.engine import Engine
 
-DEPLOY_SECONDS = 120.0
+# What the CDK's own bootstrap stack would bring, as far as an assembly asks for it.
+BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
+BOOTSTRAP_VERSION = "30"
+SCHEMA = 1
 
 
-class AssemblyError(LabError):
-    """An assembly that cannot be read or is not covered."""
+class AssemblyError(NotCovered):
+    """An assembly that cannot be read, is not covered, or did not deploy."""
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """A cdk.out folder: its settings, template and file assets."""
+    """A cdk.out folder: its lab.json, template and asset manifest."""
 
     path: Path
-    settings: dict[str, Any]
-    template: dict[str, Any]
-    assets: dict[str, Any]
+    settings: Mapping[str, Any]
+    template: Mapping[str, Any]
+    assets: Mapping[str, Any]
 
     @property
     def stack(self) -> str:
         return str(self.settings["stack"])
 
-    def refusals(self) -> list[str]:
-        """One line for everything in the template that the desk does not cover."""
-        from lab.cloudformation import KINDS
+    @property
+    def digest(self) -> str:
+        """Hex digest of what would be deployed: template, settings, and which assets go where."""
+        whole = json.dumps([self.template, self.settings, self.assets], sort_keys=True).encode()
+        return hashlib.sha256(whole).hexdigest()
 
-        lines = []
-        for logical_id, resource in self.template["Resources"].items():
-            kind = KINDS.get(resource["Type"])
-            if kind is None:
-                lines.append(f"{logical_id}: the desk does not cover the resource type {resource['Type']}")
-                continue
-            lines += kind.refusals(logical_id, resource.get("Properties") or {})
-        return lines
+    def refusals(self) -> list[str]:
+        """One line for everything that the desk does not cover or cannot find."""
+        from lab.definition import refusals_of_machines
+        from lab.resources import KINDS
+        from lab.template import refusals
+
+        found = refusals(self.template, KINDS) + refusals_of_machines(self.template)
+        found += [f"container image asset {name}: build images with CodeBuild" for name in self.assets["dockerImages"]]
+        for asset in self.assets["files"].values():
+            source = self.path / asset["source"].get("path", "?")
+            if asset["source"].get("packaging", "file") != "file":
+                found.append(f"asset {source.name}: a folder; stage an archive")
+            elif not source.is_file():
+                found.append(f"asset {source.name} is missing")
+        return found
 
     def check(self) -> None:
-        """Raises AssemblyError that names all that is not covered."""
-        refused = self.refusals()
-        if refused:
+        """Raises AssemblyError that names all that is not covered, each by its logical id and type."""
+        found = self.refusals()
+        if found:
+            template = self.path / str(self.settings["template"])
             raise AssemblyError(
-                f"{self.path} holds what the embedded AWS does not cover:\n  " + "\n  ".join(refused),
+                f"{template} holds what the embedded AWS does not cover:\n  " + "\n  ".join(found),
                 "docs/fidelity.md lists what is covered; nothing was started",
             )
 
@@ -65,74 +79,124 @@ class Assembly:
 def load(path: Path) -> Assembly:
     """Reads a cdk.out folder. Raises AssemblyError when something is missing or broken."""
     try:
-        settings = json.loads((path / "lab.json").read_text("utf-8"))
-        template = json.loads((path / settings["template"]).read_text("utf-8"))
-        assets = json.loads((path / f"{settings['stack']}.assets.json").read_text("utf-8"))
+        settings = _json(path / "lab.json")
+        if settings.get("schema") != SCHEMA:
+            raise AssemblyError(f"{path}/lab.json has schema {settings.get('schema')!r}", "write it anew: lab synth")
+        template = _json(path / settings["template"])
+        assets = _json(path / f"{settings['stack']}.assets.json")
     except FileNotFoundError as error:
         name = Path(error.filename).name
         raise AssemblyError(f"{path} is not a synthesized lab: {name} is missing", "write one: lab synth") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AssemblyError(f"{path} cannot be read: {error}", "write it anew: lab synth") from None
-    return Assembly(path, settings, template, assets)
+    parts = {"files": assets.get("files") or {}, "dockerImages": assets.get("dockerImages") or {}}
+    return Assembly(path, settings, template, parts)
 
 
-def deploy(engine: Engine, assembly: Assembly) -> dict[str, str]:
-    """Publishes the assets, creates or updates the stack, returns its outputs. Raises AssemblyError."""
+def _json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def deploy(engine: Engine, assembly: Assembly, progress: Callable[[str], None] | None = None) -> dict[str, str]:
+    """Publishes the assets, creates or updates the stack, returns its outputs.
+
+    The assembly that is deployed already is left as it is. Raises AssemblyError, before anything is touched when the
+    assembly is not covered.
+    """
+    say = progress or (lambda words: None)
     assembly.check()
+    mark = engine.root / "assembly.sha256"
+    if mark.is_file() and mark.read_text("utf-8") == assembly.digest and _described(engine, assembly.stack):
+        return _outputs(engine, assembly.stack)
+    mark.unlink(missing_ok=True)
+    say("assets")
     _publish(engine, assembly)
     _keep(engine, assembly)
-    cloudformation = engine.client("cloudformation")
-    body = json.dumps(assembly.template)
+    say("stack")
+    _deploy(engine, assembly)
+    write_atomically(mark, assembly.digest)
+    return _outputs(engine, assembly.stack)
+
+
+def _deploy(engine: Engine, assembly: Assembly) -> None:
+    from botocore.exceptions import ClientError
+
+    client = engine.client("cloudformation")
+    bucket, key = _template_asset(engine, assembly)
+    # By URL: a template in the request itself may have 51,200 bytes at most.
+    given = {
+        "TemplateURL": f"https://s3.{engine.region}.amazonaws.com/{bucket}/{key}",
+        "Capabilities": ["CAPABILITY_NAMED_IAM"],
+    }
+    there = _described(engine, assembly.stack)
     try:
-        if _exists(cloudformation, assembly.stack):
-            cloudformation.update_stack(StackName=assembly.stack, TemplateBody=body, Capabilities=["CAPABILITY_NAMED_IAM"])
-        else:
-            cloudformation.create_stack(StackName=assembly.stack, TemplateBody=body, Capabilities=["CAPABILITY_NAMED_IAM"])
+        (client.update_stack if there else client.create_stack)(StackName=assembly.stack, **given)
     except ClientError as error:
-        raise AssemblyError(f"the stack {assembly.stack} was not deployed: {error.response['Error']['Message']}") from None
-    return _outputs(cloudformation, assembly.stack)
+        message = error.response["Error"]["Message"]
+        hint = "see server.log in the engine's folder" if not there else "lab down, then lab up, gives a fresh stack"
+        raise AssemblyError(f"the stack {assembly.stack} was not deployed: {message}", hint) from None
 
 
-def _outputs(cloudformation: Any, stack: str) -> dict[str, str]:
-    deadline = time.monotonic() + DEPLOY_SECONDS
-    while time.monotonic() < deadline:
-        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-        if found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            return {row["OutputKey"]: row["OutputValue"] for row in found.get("Outputs", [])}
-        if "FAILED" in found["StackStatus"] or "ROLLBACK" in found["StackStatus"]:
-            raise AssemblyError(f"the stack {stack} is {found['StackStatus']}", "see server.log in the engine's folder")
-        time.sleep(0.05)
-    raise AssemblyError(f"the stack {stack} was not complete after {DEPLOY_SECONDS:.0f} s")
+def _template_asset(engine: Engine, assembly: Assembly) -> tuple[str, str]:
+    """Where the template lies in the assets bucket."""
+    for source, bucket, key in _files(engine, assembly):
+        if source.name == assembly.settings["template"]:
+            return bucket, key
+    raise AssemblyError(f"{assembly.path} does not stage its own template", "write it anew: lab synth")
 
 
-def _exists(cloudformation: Any, stack: str) -> bool:
+def _described(engine: Engine, stack: str) -> dict[str, Any] | None:
+    from botocore.exceptions import ClientError
+
     try:
-        cloudformation.describe_stacks(StackName=stack)
+        found: dict[str, Any] = engine.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError:
-        return False
-    return True
+        return None
+    return found
+
+
+def _outputs(engine: Engine, stack: str) -> dict[str, str]:
+    found = _described(engine, stack)
+    if found is None or found["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+        status = found["StackStatus"] if found else "gone"
+        raise AssemblyError(f"the stack {stack} is {status}", "see server.log in the engine's folder")
+    return {str(row["OutputKey"]): str(row["OutputValue"]) for row in found.get("Outputs", [])}
 
 
 def _publish(engine: Engine, assembly: Assembly) -> None:
     """Puts every file asset where the template refers to it; the bucket is CDK's bootstrap bucket."""
+    from botocore.exceptions import ClientError
+
     s3 = engine.client("s3")
+    known: set[str] = set()
     for source, bucket, key in _files(engine, assembly):
-        try:
-            s3.head_bucket(Bucket=bucket)
-        except ClientError:
-            s3.create_bucket(Bucket=bucket)
+        if bucket not in known:
+            try:
+                s3.head_bucket(Bucket=bucket)
+            except ClientError:
+                _bootstrap(engine, bucket)
+            known.add(bucket)
         s3.put_object(Bucket=bucket, Key=key, Body=source.read_bytes())
 
 
+def _bootstrap(engine: Engine, bucket: str) -> None:
+    where = {} if engine.region == "us-east-1" else {"LocationConstraint": engine.region}
+    more = {"CreateBucketConfiguration": where} if where else {}
+    engine.client("s3").create_bucket(Bucket=bucket, **more)
+    given = {"Name": BOOTSTRAP_PARAMETER, "Value": BOOTSTRAP_VERSION, "Type": "String", "Overwrite": True}
+    engine.client("ssm").put_parameter(**given)
+
+
 def _files(engine: Engine, assembly: Assembly) -> Iterator[tuple[Path, str, str]]:
-    for asset in assembly.assets.get("files", {}).values():
-        source = assembly.path / asset["source"]["path"]
+    """Each file asset with its bucket and key."""
+    names = {"${AWS::AccountId}": engine.account, "${AWS::Region}": engine.region, "${AWS::Partition}": "aws"}
+    for asset in assembly.assets["files"].values():
         for destination in asset["destinations"].values():
-            bucket = destination["bucketName"].replace("${AWS::AccountId}", engine.account)
-            bucket = bucket.replace("${AWS::Region}", engine.region)
-            if asset["source"].get("packaging") == "zip":
-                raise AssemblyError(f"{source.name} is a folder asset; the lab stages archives")
-            yield source, bucket, destination["objectKey"]
+            bucket, key = str(destination["bucketName"]), str(destination["objectKey"])
+            for placeholder, value in names.items():
+                bucket, key = bucket.replace(placeholder, value), key.replace(placeholder, value)
+            yield assembly.path / asset["source"]["path"], bucket, key
 
 
 def _keep(engine: Engine, assembly: Assembly) -> None:

@@ -1,73 +1,64 @@
-"""CloudFormation: stacks whose every resource is made through its service's API, or refused by name.
+"""CloudFormation: moto's stacks over our table of resource types, each made through its service's own API.
 
-Covers: the types of lab/kinds_*.py with the properties named there · Ref, Fn::GetAtt, Fn::Join, Fn::Sub and the other
-    intrinsics that moto resolves · create, update and delete of a stack.
-Does not cover: custom resources, nested stacks, macros, drift detection, rollback (a failed stack stays as it is).
+Covers: create, update and delete of stacks, change sets, parameters, mappings, conditions, outputs and exports, the
+    intrinsic functions of template.py; what was asked for is read back, and a property that did not stick is an error;
+    a stack that fails to come up is taken down again.
+Does not cover: anything that resources.py does not list (refused before the stack is touched), nested stacks, macros,
+    custom resources, drift, stack policies, rollback of an update (its error says what stands), and a stack is there at
+    once: no CREATE_IN_PROGRESS, and none is left behind by a creation that fails.
 """
 
 from __future__ import annotations
 
-import warnings
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from moto.cloudformation import parsing
+from botocore.exceptions import BotoCoreError, ClientError
+from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.core.common_models import CloudFormationModel
 
-from lab import kinds_data, kinds_fleet, kinds_flow
 from lab.engine import Engine
-from lab.resources import Kind, Made, ResourceError, Site
+from lab.resource import Kind, Made, NotKept, Site, check_kept
+from lab.resources import KINDS
+from lab.template import order, refusals
 
-KINDS = {kind.type: kind for kind in (*kinds_data.KINDS, *kinds_flow.KINDS, *kinds_fleet.KINDS)}
-
-
-def install(engine: Engine) -> None:
-    """Gives moto one class per covered type, and takes away all others."""
-    classes = {name: _class(engine, kind) for name, kind in KINDS.items()}
-
-    def class_of(resource_type: str) -> type[CloudFormationModel]:
-        if resource_type not in classes:
-            raise ValidationError(message=f"the desk does not cover the resource type {resource_type}")
-        return classes[resource_type]
-
-    parsing.resource_class_from_type = class_of
-    parsing.resource_name_property_from_type = lambda resource_type: None
-
-
-def _class(engine: Engine, kind: Kind) -> type[CloudFormationModel]:
-    return type(kind.type.replace("::", ""), (Resource,), {"engine": engine, "kind": kind, "__module__": "lab.cloudformation"})
+LOG = logging.getLogger(__name__)
+FAILURES = (ClientError, BotoCoreError, NotKept, ValueError, KeyError, TypeError, IndexError)
 
 
 class Resource(CloudFormationModel):  # type: ignore[misc]
-    """A resource of a stack, as moto's parser handles it."""
+    """A resource of a stack, as moto's stacks hold it."""
 
     engine: ClassVar[Engine]
-    kind: ClassVar[Kind]
 
-    def __init__(self, site: Site, made: Made, properties: dict[str, Any]) -> None:
-        self.site, self.made, self.properties = site, made, properties
-        self.type = self.kind.type
+    def __init__(self, kind: Kind, made: Made) -> None:
+        self.kind = kind
+        self.made = made
+        self.type = self.cf_resource_type = kind.type
+        self.logical_resource_id = made.site.logical
 
     @property
     def physical_resource_id(self) -> str:
-        return self.made.ref
-
-    def get_cfn_attribute(self, attribute: str) -> Any:
-        if attribute not in self.made.attributes:
-            raise ValidationError(message=f"{self.site.logical_id} ({self.kind.type}) has no attribute {attribute}")
-        return self.made.attributes[attribute]
+        return self.made.id
 
     @staticmethod
     def cloudformation_name_type() -> str:
         return ""
 
-    @classmethod
-    def cloudformation_type(cls) -> str:
-        return cls.kind.type
+    @staticmethod
+    def cloudformation_type() -> str:
+        return "Lab::Desk::Resource"
 
     @classmethod
     def has_cfn_attr(cls, attr: str) -> bool:
-        return attr in cls.kind.attributes
+        return True  # template.py has checked every attribute by then
+
+    def get_cfn_attribute(self, attribute_name: str) -> str:
+        return self.kind.attributes[attribute_name](self.made)
 
     def is_created(self) -> bool:
         return True
@@ -76,40 +67,193 @@ class Resource(CloudFormationModel):  # type: ignore[misc]
     def create_from_cloudformation_json(
         cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str, **kwargs: Any
     ) -> Resource:
-        properties = cloudformation_json.get("Properties", {})
-        site = Site(cls.engine, str(kwargs["StackId"]).split("/")[1], str(kwargs["LogicalId"]))
-        refused = cls.kind.refusals(site.logical_id, properties)
-        if refused:
-            raise ValidationError(message="; ".join(refused))
+        stack = kwargs["StackId"].split("/")[1]
+        site = Site(cls.engine, stack, kwargs["LogicalId"])
+        return cls.make(KINDS[kwargs["ResourceType"]], site, _given(cloudformation_json))
+
+    @classmethod
+    def make(cls, kind: Kind, site: Site, wanted: Mapping[str, Any]) -> Resource:
+        """Creates it and reads it back. Raises ValidationError, with nothing of it left."""
+        with _named(kind, site):
+            made = Made(site, kind.make(site, wanted), wanted)
+            try:
+                check_kept(kind, made)
+            except Exception:
+                with contextlib.suppress(*FAILURES):
+                    kind.drop(made)
+                raise
+        return cls(kind, made)
+
+    def changed(self, wanted: Mapping[str, Any]) -> Resource:
+        """In place where the type can, else dropped and made again; a type that holds data is never dropped."""
+        kind, site = self.kind, self.made.site
+        with _named(kind, site):
+            if kind.change is None:
+                if kind.keeps:
+                    raise ValueError("it holds data and cannot be changed in place on the desk; lab down, then lab up")
+                kind.drop(self.made)
+            else:
+                kind.change(self.made, wanted)
+                made = Made(site, self.made.id, wanted)
+                check_kept(kind, made)
+                return Resource(kind, made)
+        return self.make(kind, site, wanted)
+
+    def dropped(self) -> None:
+        with _named(self.kind, self.made.site):
+            self.kind.drop(self.made)
+
+
+@contextlib.contextmanager
+def _named(kind: Kind, site: Site) -> Any:
+    """Failures in the words of a stack event: which resource, of which type, and what the service said."""
+    try:
+        yield
+    except FAILURES as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValidationError(message=f"{site.logical} ({kind.type}): {what}") from error
+
+
+def _given(resource: Mapping[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = _without_none(resource.get("Properties") or {})
+    return properties
+
+
+def _without_none(value: Any) -> Any:
+    """AWS::NoValue takes its key or list item away."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value if item is not None]
+    return value
+
+
+def install(engine: Engine) -> None:
+    """Puts our table in the place of moto's map of resource models."""
+    Resource.engine = engine
+    parsing.resource_class_from_type = _class_of
+    parsing.resource_name_property_from_type = lambda resource_type: None
+    parsing.ResourceMap.create = _create
+    parsing.ResourceMap.update = _update
+    parsing.ResourceMap.delete = _delete
+    models.Stack.parse_template = staticmethod(parse)
+    models.ChangeSet._parse_template = _parse_change_set
+    for operation in ("create_stack", "update_stack", "create_change_set", "create_stack_set"):
+        _check_first(operation)
+
+
+def _class_of(resource_type: str) -> type[Resource]:
+    if resource_type not in KINDS:
+        raise ValidationError(message=f"the type {resource_type} is not covered on the desk")
+    return Resource
+
+
+def parse(template: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A template from JSON, else YAML; moto reads JSON through its YAML parser, which takes seconds."""
+    if isinstance(template, Mapping):
+        return dict(template)
+    try:
+        parsed: dict[str, Any] = json.loads(template)
+    except ValueError:
+        parsed = _stock_parse(template)
+    return parsed
+
+
+_stock_parse: Callable[[str], dict[str, Any]] = models.Stack.parse_template
+
+
+def _parse_change_set(change_set: models.ChangeSet) -> None:
+    change_set.template_dict = parse(change_set.template)
+
+
+def _check_first(operation: str) -> None:
+    """No stack operation starts with a template that the desk does not cover whole."""
+    stock = getattr(models.CloudFormationBackend, operation)
+
+    def checked(self: models.CloudFormationBackend, *args: Any, **kwargs: Any) -> Any:
+        if operation == "create_stack_set":
+            raise ValidationError(message="stack sets are not covered on the desk")
+        template = kwargs.get("template")
+        if template:
+            found = refusals(parse(template), KINDS)
+            if found:
+                raise ValidationError(message="the desk does not cover this template: " + "; ".join(found))
+        before = set(self.stacks)
         try:
-            return cls(site, cls.kind.create(site, properties), properties)
-        except ResourceError as error:
-            raise ValidationError(message=str(error)) from error
-        except Exception as error:
-            raise ValidationError(message=f"{site.logical_id} ({cls.kind.type}): {error}") from error
+            return stock(self, *args, **kwargs)
+        except Exception:
+            for stack in set(self.stacks) - before:
+                del self.stacks[stack]
+            raise
 
-    @classmethod
-    def update_from_cloudformation_json(
-        cls, original_resource: Resource, new_resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
-        region_name: str,
-    ) -> Resource:  # fmt: skip
-        kind, old = cls.kind, original_resource
-        properties = cloudformation_json.get("Properties", {})
-        if properties == old.properties:
-            return old
-        if kind.update is not None:
-            return cls(old.site, kind.update(old.site, old.made, properties), properties)
-        if not kind.replace:
-            message = f"{old.site.logical_id} ({kind.type}) cannot be changed in place here; lab down, then lab up"
-            raise ValidationError(message=message)
-        kind.delete(old.site, old.made, old.properties)
-        return cls(old.site, kind.create(old.site, properties), properties)
+    setattr(models.CloudFormationBackend, operation, checked)
 
-    @classmethod
-    def delete_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: dict[str, Any], account_id: str, region_name: str
-    ) -> None:
-        raise ValidationError(message=f"{resource_name} was not made by this stack")
 
-    def delete(self, account_id: str, region_name: str) -> None:
-        self.kind.delete(self.site, self.made, self.properties)
+def _create(self: parsing.ResourceMap, template: dict[str, Any]) -> bool:
+    self._template, self._resource_json_map = template, template["Resources"]
+    for logical in order(self._resource_json_map):
+        try:
+            self[logical]
+        except Exception:
+            _roll_back(self)
+            raise
+    return True
+
+
+def _roll_back(self: parsing.ResourceMap) -> None:
+    for logical in reversed(order(self._resource_json_map)):
+        resource = self._parsed_resources.pop(logical, None)
+        if isinstance(resource, Resource):
+            try:
+                resource.dropped()
+            except ValidationError:
+                LOG.exception("rolling back %s", logical)
+
+
+def _update(self: parsing.ResourceMap, template: dict[str, Any], parameters: dict[str, Any] | None = None) -> None:
+    old, new = self._resource_json_map, template["Resources"]
+    self._template, self._resource_json_map = template, new
+    if parameters:
+        self.input_parameters = parameters
+    self.load_mapping()
+    self.load_parameters()
+    self.load_conditions()
+    self.validate_outputs()
+    if not any(isinstance(resource, Resource) for resource in self._parsed_resources.values()):
+        _create(self, template)
+        return
+    for logical in order(new):
+        _bring_up_to_date(self, logical)
+    for logical in reversed(order(old)):
+        if logical not in new:
+            _remove(self, logical, old[logical])
+
+
+def _bring_up_to_date(self: parsing.ResourceMap, logical: str) -> None:
+    standing = self._parsed_resources.get(logical)
+    resource = self._resource_json_map[logical]
+    if isinstance(standing, Resource) and standing.kind.type == resource["Type"] and _wanted(self, resource):
+        wanted = _given(parsing.clean_json(resource, self))
+        if wanted != standing.made.properties:
+            self._parsed_resources[logical] = standing.changed(wanted)
+        return
+    if isinstance(standing, Resource):
+        standing.dropped()
+        del self._parsed_resources[logical]
+    self[logical]
+
+
+def _wanted(self: parsing.ResourceMap, resource: Mapping[str, Any]) -> bool:
+    condition = resource.get("Condition")
+    return not condition or bool(self.lazy_condition_map[condition])
+
+
+def _remove(self: parsing.ResourceMap, logical: str, resource: Mapping[str, Any]) -> None:
+    standing = self._parsed_resources.pop(logical, None)
+    if isinstance(standing, Resource) and resource.get("DeletionPolicy") not in ("Retain", "RetainExceptOnCreate"):
+        standing.dropped()
+
+
+def _delete(self: parsing.ResourceMap) -> None:
+    for logical in reversed(order(self._resource_json_map)):
+        _remove(self, logical, self._resource_json_map[logical])

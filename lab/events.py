@@ -1,24 +1,23 @@
-"""EventBridge: rules whose targets really run, and the events that AWS services put on the default bus.
+"""EventBridge: events reach their targets, each in its own time, as often as it takes.
 
-Covers: rules with moto's pattern matching, on the default bus · targets Step Functions and Lambda, with Input,
-    InputPath and InputTransformer · events of S3 objects, model packages and alarms whose state was set · PutEvents.
-Does not cover: retries and dead-letter queues of a target (a failed delivery is written to events.jsonl and to the
-    server's log) · schedules · archives · any other target, which is refused when it is put.
-
-Delivery is at least once, as in AWS: an event of events.jsonl put again with PutEvents is delivered again.
+Covers: PutEvents, events of our stand-ins, patterns, Input, InputPath and InputTransformer, targets that are state
+    machines, Lambda functions, SQS queues, SNS topics and log groups, three attempts per target, archives and replays
+    (a replay is the way to deliver an event twice).
+Does not cover, and refuses when a rule or target is made: schedules, other targets, dead-letter queues, API
+    destinations, pipes.
 """
 
 from __future__ import annotations
 
-import datetime
-import functools
+import copy
 import json
 import logging
-import queue
 import re
 import threading
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.cloudwatch.models import CloudWatchBackend
@@ -27,178 +26,264 @@ from moto.events.models import EventsBackend, Rule, events_backends
 
 from lab.engine import Engine
 
-log = logging.getLogger(__name__)
-TARGETS = ("states", "lambda")
-PLACEHOLDER = re.compile(r"<([A-Za-z0-9_.-]+)>")
+LOG = logging.getLogger(__name__)
+ATTEMPTS = 3
+PAUSE_SECONDS = 0.2
+ENTRIES_MOST = 10
+TARGET_PARTS = {"Id", "Arn", "RoleArn", "Input", "InputPath", "InputTransformer", "RetryPolicy", "SqsParameters"}
+PLACEHOLDER = re.compile(r"<([\w.-]+)>")
 
-
-class Bus:
-    """The default event bus of one engine: matches rules and delivers in the background, one event after another."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._waiting: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._writing = threading.Lock()
-        threading.Thread(target=self._deliver_all, name="events", daemon=True).start()
-
-    def put(self, source: str, detail_type: str, detail: Mapping[str, Any], resources: list[str] | None = None) -> str:
-        """Puts an event on the bus; returns its id. Delivery follows in the background."""
-        now = datetime.datetime.now(datetime.UTC)
-        event = {
-            "version": "0",
-            "id": str(uuid.uuid4()),
-            "detail-type": detail_type,
-            "source": source,
-            "account": self._engine.account,
-            "time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "region": self._engine.region,
-            "resources": resources or [],
-            "detail": dict(detail),
-        }
-        self._waiting.put(event)
-        return str(event["id"])
-
-    def _deliver_all(self) -> None:
-        while True:
-            event = self._waiting.get()
-            rules = events_backends[self._engine.account][self._engine.region].event_buses["default"].rules
-            for rule in list(rules.values()):
-                if rule.state == "ENABLED" and rule.event_pattern.matches_event(event):
-                    for target in list(rule.targets):
-                        self._deliver(event, rule, target)
-
-    def _deliver(self, event: Mapping[str, Any], rule: Rule, target: Mapping[str, Any]) -> None:
-        """Calls one target; a failure is loud in the log, and stops no other target."""
-        said: dict[str, Any] = {"event": event, "rule": rule.name, "target": target["Arn"]}
-        try:
-            said["started"] = self._call(event, target)
-        except Exception as error:
-            said["error"] = str(error)
-            log.exception("rule %s could not reach its target %s", rule.name, target["Arn"])
-        with self._writing, (self._engine.root / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(said) + "\n")
-
-    def _call(self, event: Mapping[str, Any], target: Mapping[str, Any]) -> str:
-        given = json.dumps(target_input(event, target))
-        service = str(target["Arn"]).split(":")[2]
-        if service == "states":
-            # EventBridge names executions so; a flow that wants a short name takes a part of it.
-            name = f"{event['id']}_{uuid.uuid4()}"
-            started = self._engine.client("stepfunctions").start_execution(
-                stateMachineArn=target["Arn"], name=name, input=given
-            )
-            return str(started["executionArn"])
-        self._engine.client("lambda").invoke(FunctionName=target["Arn"], InvocationType="Event", Payload=given.encode())
-        return str(event["id"])
-
-
-_buses: dict[str, Bus] = {}
+Event = dict[str, Any]
 
 
 def install(engine: Engine) -> None:
-    """Takes over rule delivery, and puts alarm changes on the bus."""
-    bus = _buses[engine.endpoint] = Bus(engine)
-    _refuse_other_targets()
-
-    def send(self: Rule, original_event: dict[str, Any], transform_input: bool = True) -> None:
-        """moto hands an event to each rule by itself; ours go to all rules once, through PutEvents below."""
+    """Takes over sending and delivery from moto, and sends the event of an alarm's change of state."""
 
     def put_events(self: EventsBackend, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [_accepted(bus, event) for event in events]
+        return _put_events(engine, events)
 
-    Rule.send_to_targets = send
+    def send_to_targets(self: Rule, original_event: Event, transform_input: bool = True) -> None:
+        _offer(engine, self, original_event)
+
     EventsBackend.put_events = put_events
-    _announce_alarms(bus)
+    Rule.send_to_targets = send_to_targets
+    _refuse_early()
+    _tell_of_alarms(engine)
 
 
 def put(
-    engine: Engine, source: str, detail_type: str, detail: Mapping[str, Any], resources: list[str] | None = None
+    engine: Engine,
+    source: str,
+    detail_type: str,
+    detail: Mapping[str, Any],
+    resources: Iterable[str] = (),
+    bus: str = "default",
 ) -> str:
-    """Puts an event of an AWS service on the default bus; returns its id."""
-    return _buses[engine.endpoint].put(source, detail_type, detail, resources)
+    """Sends one event to the bus and returns its id; delivery goes on in the background."""
+    event = {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "detail-type": detail_type,
+        "source": source,
+        "account": engine.account,
+        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "region": engine.region,
+        "resources": list(resources),
+        "detail": json.loads(json.dumps(detail, default=_text)),
+    }
+    send(engine, event, bus)
+    return str(event["id"])
 
 
-def target_input(event: Mapping[str, Any], target: Mapping[str, Any]) -> Any:
-    """What a target receives: the event, a part of it, a constant, or the transformer's template filled in."""
-    if target.get("Input"):
-        return json.loads(target["Input"])
-    if target.get("InputPath"):
-        return _at(event, target["InputPath"])
-    if target.get("InputTransformer"):
-        transformer = target["InputTransformer"]
-        values = {name: _at(event, path) for name, path in (transformer.get("InputPathsMap") or {}).items()}
-        return json.loads(_filled(transformer["InputTemplate"], values))
-    return event
+def send(engine: Engine, event: Event, bus: str = "default") -> None:
+    """Offers a whole event to every rule of the bus. The same event again is a second delivery, as AWS may make one."""
+    backend = events_backends[engine.account][engine.region]
+    for rule in list(backend.describe_event_bus(bus).rules.values()):
+        _offer(engine, rule, event)
 
 
-def _filled(template: str, values: Mapping[str, Any]) -> str:
-    """`<name>` inside a JSON string becomes text, outside of one a JSON value; so says EventBridge's user guide."""
-    result, inside, at = [], False, 0
-    while at < len(template):
-        found = PLACEHOLDER.match(template, at)
-        if found:
-            value = values.get(found.group(1))
-            text = json.dumps(value)
-            result.append((text[1:-1] if isinstance(value, str) else text.replace('"', '\\"')) if inside else text)
-            at = found.end()
-            continue
-        if template[at] == '"' and (at == 0 or template[at - 1] != "\\"):
-            inside = not inside
-        result.append(template[at])
-        at += 1
-    return "".join(result)
+def _text(value: Any) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
 
 
-def _at(event: Mapping[str, Any], path: str) -> Any:
-    """The value at `$.a.b` of an event; None where there is none."""
+def _put_events(engine: Engine, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(entries) > ENTRIES_MOST:
+        raise JsonRESTError("ValidationException", f"entries must have length less than or equal to {ENTRIES_MOST}")
+    return [_put_entry(engine, entry) for entry in entries]
+
+
+def _put_entry(engine: Engine, entry: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("Source", "DetailType", "Detail"):
+        if not entry.get(name):
+            message = f"Parameter {name} is not valid. Reason: {name} is a required argument."
+            return {"ErrorCode": "InvalidArgument", "ErrorMessage": message}
+    try:
+        detail = json.loads(entry["Detail"])
+    except ValueError:
+        detail = None
+    if not isinstance(detail, dict):
+        return {"ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed."}
+    bus = str(entry.get("EventBusName") or "default").rpartition("/")[2]
+    sent = put(engine, entry["Source"], entry["DetailType"], detail, entry.get("Resources") or (), bus)
+    return {"EventId": sent}
+
+
+def _offer(engine: Engine, rule: Rule, event: Event) -> None:
+    if rule.state != "ENABLED" or not rule.event_pattern.matches_event(event):
+        return
+    for target in list(rule.targets):
+        arguments = (engine, rule, copy.deepcopy(target), copy.deepcopy(event))
+        threading.Thread(target=_deliver, args=arguments, name=f"event-{rule.name}", daemon=True).start()
+
+
+def _deliver(engine: Engine, rule: Rule, target: dict[str, Any], event: Event) -> None:
+    """At least once: a target that fails is tried again; one that goes on failing is named in the engine's log."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            kind = _kind(target["Arn"])
+            TARGETS[kind](engine, target, event, _input(target, event, rule))
+            return
+        except Exception:
+            LOG.exception(
+                "rule %s: event %s (%s) did not reach %s, attempt %d of %d",
+                rule.name, event["id"], event["detail-type"], target["Arn"], attempt, ATTEMPTS,
+            )  # fmt: skip
+            time.sleep(PAUSE_SECONDS * attempt)
+
+
+def _kind(arn: str) -> str:
+    """The key of TARGETS for a target's ARN: its service, with the resource's type where that matters."""
+    parts = arn.split(":")
+    service = parts[2] if len(parts) > 5 else ""
+    if service == "events" and not parts[5].startswith(("rule/", "event-bus/", "api-destination/")):
+        return "archive"
+    return service
+
+
+def _input(target: Mapping[str, Any], event: Event, rule: Rule) -> str:
+    """What the target gets, as JSON text (an InputTemplate of bare text gives bare text)."""
+    if "Input" in target:
+        return str(target["Input"])
+    if "InputPath" in target:
+        return json.dumps(at(event, target["InputPath"]))
+    if "InputTransformer" not in target:
+        return json.dumps(event)
+    paths = target["InputTransformer"].get("InputPathsMap") or {}
+    values = {name: at(event, path) for name, path in paths.items()}
+    values["aws.events.rule-arn"] = rule.arn
+    values["aws.events.rule-name"] = rule.name
+    values["aws.events.event.ingestion-time"] = event["time"]
+    values["aws.events.event"] = {key: value for key, value in event.items() if key != "detail"}
+    values["aws.events.event.json"] = event
+    return filled(target["InputTransformer"]["InputTemplate"], values)
+
+
+def at(event: Event, path: str) -> Any:
+    """The value at a JSONPath of plain names and indices (`$.detail.object.key`); None when nothing is there."""
     value: Any = event
-    for part in path.removeprefix("$").strip(".").split("."):
-        if part:
-            value = value.get(part) if isinstance(value, Mapping) else None
+    for name, index in re.findall(r"\.([\w-]+)|\[(\d+)\]", path):
+        if name and isinstance(value, dict):
+            value = value.get(name)
+        elif index and isinstance(value, list) and int(index) < len(value):
+            value = value[int(index)]
+        else:
+            return None
     return value
 
 
-def _accepted(bus: Bus, event: Mapping[str, Any]) -> dict[str, Any]:
-    missing = [name for name in ("Source", "DetailType", "Detail") if not event.get(name)]
-    if missing:
-        return {"ErrorCode": "InvalidArgument", "ErrorMessage": f"Parameter {missing[0]} is not valid."}
-    if event.get("EventBusName", "default").rpartition("/")[2] != "default":
-        return {"ErrorCode": "InvalidArgument", "ErrorMessage": "The desk delivers from the default bus alone."}
-    try:
-        detail = json.loads(event["Detail"])
-    except ValueError:
-        return {"ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed."}
-    return {"EventId": bus.put(event["Source"], event["DetailType"], detail, event.get("Resources"))}
+def filled(template: str, values: Mapping[str, Any]) -> str:
+    """An InputTemplate with its placeholders filled: as JSON values, or as bare text inside of a quoted string."""
+    result, quoted, position = [], False, 0
+    for found in PLACEHOLDER.finditer(template):
+        between = template[position : found.start()]
+        quoted ^= len(re.findall(r'(?<!\\)"', between)) % 2 == 1
+        result.append(between)
+        position = found.end()
+        if found[1] not in values:
+            result.append(found[0])
+            continue
+        value = values[found[1]]
+        if quoted:
+            text = value if isinstance(value, str) else json.dumps(value) if value is not None else ""
+            result.append(json.dumps(text)[1:-1])
+        else:
+            result.append(json.dumps(value) if value is not None else '""')
+    return "".join([*result, template[position:]])
 
 
-def _refuse_other_targets() -> None:
-    stock = Rule.put_targets
+def _to_machine(engine: Engine, target: Mapping[str, Any], event: Event, given: str) -> None:
+    # AWS names the execution so too.
+    name = f"{event['id']}_{uuid.uuid4()}"
+    engine.client("stepfunctions").start_execution(stateMachineArn=target["Arn"], name=name, input=given)
 
-    @functools.wraps(stock)
-    def checked(self: Rule, targets: list[dict[str, Any]]) -> None:
+
+def _to_function(engine: Engine, target: Mapping[str, Any], event: Event, given: str) -> None:
+    engine.client("lambda").invoke(FunctionName=target["Arn"], InvocationType="Event", Payload=given.encode())
+
+
+def _to_queue(engine: Engine, target: Mapping[str, Any], event: Event, given: str) -> None:
+    client = engine.client("sqs")
+    url = client.get_queue_url(QueueName=str(target["Arn"]).rpartition(":")[2])["QueueUrl"]
+    group = (target.get("SqsParameters") or {}).get("MessageGroupId")
+    client.send_message(QueueUrl=url, MessageBody=given, **({"MessageGroupId": group} if group else {}))
+
+
+def _to_topic(engine: Engine, target: Mapping[str, Any], event: Event, given: str) -> None:
+    engine.client("sns").publish(TopicArn=target["Arn"], Message=given)
+
+
+def _to_logs(engine: Engine, target: Mapping[str, Any], event: Event, given: str) -> None:
+    client, group = engine.client("logs"), str(target["Arn"]).split("log-group:")[1].removesuffix(":*")
+    stream = str(uuid.uuid4())
+    client.create_log_stream(logGroupName=group, logStreamName=stream)
+    entry = {"timestamp": int(time.time() * 1000), "message": given}
+    client.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[entry])
+
+
+def _to_archive(engine: Engine, target: Mapping[str, Any], event: Event, given: str) -> None:
+    """The rule that CreateArchive makes: its InputTransformer carries the archive's ARN."""
+    if "replay-name" in event:
+        return
+    archives = events_backends[engine.account][engine.region].archives
+    name = json.loads(given)["archive-arn"].rpartition("/")[2].partition(":")[0]
+    archives[name].events.append(event)
+
+
+TARGETS: dict[str, Callable[[Engine, Mapping[str, Any], Event, str], None]] = {
+    "states": _to_machine,
+    "lambda": _to_function,
+    "sqs": _to_queue,
+    "sns": _to_topic,
+    "logs": _to_logs,
+    "archive": _to_archive,
+}
+
+
+def _refuse_early() -> None:
+    """What no one would deliver is refused when it is asked for."""
+    put_rule, put_targets = EventsBackend.put_rule, EventsBackend.put_targets
+
+    def checked_rule(self: EventsBackend, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("scheduled_expression"):
+            raise JsonRESTError("ValidationException", "ScheduleExpression is not covered on the desk: no clock runs")
+        return put_rule(self, *args, **kwargs)
+
+    def checked_targets(self: EventsBackend, name: str, bus: str | None, targets: list[dict[str, Any]]) -> Any:
         for target in targets:
-            if str(target["Arn"]).split(":")[2] not in TARGETS:
-                message = f"rule {self.name}: the desk delivers to {' and '.join(TARGETS)}, not to {target['Arn']}"
+            if _kind(target["Arn"]) not in TARGETS:
+                raise JsonRESTError("ValidationException", f"the target {target['Arn']} is not covered on the desk")
+            unknown = sorted(set(target) - TARGET_PARTS)
+            if unknown:
+                message = f"{', '.join(unknown)} of a target is not covered on the desk"
                 raise JsonRESTError("ValidationException", message)
-        stock(self, targets)
+        return put_targets(self, name, bus, targets)
 
-    Rule.put_targets = checked
+    EventsBackend.put_rule = checked_rule
+    EventsBackend.put_targets = checked_targets
 
 
-def _announce_alarms(bus: Bus) -> None:
-    """SetAlarmState puts "CloudWatch Alarm State Change" on the bus; moto evaluates no metric against an alarm."""
+def _tell_of_alarms(engine: Engine) -> None:
     stock = CloudWatchBackend.set_alarm_state
 
-    @functools.wraps(stock)
-    def announced(self: CloudWatchBackend, alarm_name: str, reason: str, reason_data: str, state_value: str) -> None:
-        before = self.alarms[alarm_name].state_value if alarm_name in self.alarms else "INSUFFICIENT_DATA"
+    def set_alarm_state(
+        self: CloudWatchBackend, alarm_name: str, reason: str, reason_data: str, state_value: str
+    ) -> None:
+        before = self.alarms[alarm_name].state_value if alarm_name in self.alarms else None
         stock(self, alarm_name, reason, reason_data, state_value)
         if before != state_value:
-            detail = {
-                "alarmName": alarm_name,
-                "state": {"value": state_value, "reason": reason},
-                "previousState": {"value": before},
-            }
-            bus.put("aws.cloudwatch", "CloudWatch Alarm State Change", detail, [self.alarms[alarm_name].alarm_arn])
+            put(engine, "aws.cloudwatch", "CloudWatch Alarm State Change", _alarm(self, alarm_name, before), [
+                self.alarms[alarm_name].alarm_arn
+            ])  # fmt: skip
 
-    CloudWatchBackend.set_alarm_state = announced
+    CloudWatchBackend.set_alarm_state = set_alarm_state
+
+
+def _alarm(backend: CloudWatchBackend, name: str, before: str | None) -> dict[str, Any]:
+    alarm = backend.alarms[name]
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
+    return {
+        "alarmName": name,
+        "state": {"value": alarm.state_value, "reason": alarm.state_reason, "timestamp": now},
+        "previousState": {"value": before},
+        "configuration": {"description": alarm.description},
+    }

@@ -1,7 +1,7 @@
 """S3: object events on EventBridge in AWS's own shape.
 
 Covers: what moto's S3 does, and "Object Created" and "Object Deleted" on the default bus for buckets whose
-    notification configuration turns EventBridge on.
+    notification configuration turns EventBridge on. That it is on reads back through the API.
 Does not cover: encryption at rest (settings are kept and read back, bytes lie in memory as they came) · lifecycle
     expiry · access logs · object lock · replication.
 """
@@ -11,7 +11,11 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from moto.core.responses import ActionResult
+from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.s3 import notifications
+from moto.s3.models import FakeBucket
+from moto.s3.responses import S3Response
 
 from lab import events
 from lab.engine import Engine
@@ -26,6 +30,10 @@ REASONS = {
 }
 
 
+# What a statement that asks for TLS has as its condition: by operator, the keys that loopback counts as fulfilling.
+TRANSPORT = {"Bool": {"aws:SecureTransport"}, "NumericLessThan": {"s3:TlsVersion"}}
+
+
 def install(engine: Engine) -> None:
     """Replaces moto's EventBridge notification, whose event has other names and whose errors nobody hears."""
 
@@ -36,6 +44,41 @@ def install(engine: Engine) -> None:
             events.put(engine, "aws.s3", kind, _detail(engine, bucket, key, REASONS[name]), [bucket.arn])
 
     notifications._send_event_bridge_message = announce
+    _show_event_bridge()
+    _honour_transport()
+    # AWS takes the setting whatever the target's policy says, and then delivers no log; moto refuses it.
+    FakeBucket._log_permissions_enabled_policy = staticmethod(lambda target_bucket, target_prefix: True)
+
+
+def _show_event_bridge() -> None:
+    """GetBucketNotificationConfiguration says that EventBridge is on; moto keeps it and leaves it out."""
+    stock = S3Response.get_bucket_notification
+
+    def get_bucket_notification(self: S3Response) -> Any:
+        kept = self.backend.get_bucket_notification_configuration(self.bucket_name)
+        serialized = self.serialized
+        if kept is not None and kept.event_bridge is not None:
+            self.serialized = lambda said: serialized(ActionResult({**said.result, "EventBridgeConfiguration": {}}))
+        return stock(self)
+
+    S3Response.get_bucket_notification = get_bucket_notification
+
+
+def _honour_transport() -> None:
+    """Conditional statements as AWS reads them, where moto denies whenever a condition is not fulfilled.
+
+    A Deny of requests without TLS denies none here, as loopback stands for TLS; an Allow under a condition denies none.
+    """
+    stock = IAMPolicyStatement.is_action_permitted
+
+    def is_action_permitted(self: IAMPolicyStatement, *args: Any, **kwargs: Any) -> Any:
+        condition = self._statement.get("Condition") or {}
+        of_transport = all(set(keys) <= TRANSPORT.get(operator, set()) for operator, keys in condition.items())
+        if condition and (of_transport or self._statement.get("Effect") == "Allow"):
+            return PermissionResult.NEUTRAL
+        return stock(self, *args, **kwargs)
+
+    IAMPolicyStatement.is_action_permitted = is_action_permitted
 
 
 def _detail(engine: Engine, bucket: Any, key: Any, reason: str) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Step Functions: moto's own interpreter, with the integrations that our flows use made real.
 
-Covers: JSONPath machines · aws-sdk integrations with AWS's casing and error names · glue:startJobRun,
-    sagemaker:createTrainingJob, createProcessingJob and codebuild:startBuild, each with `.sync` · lambda, dynamodb,
-    sns and sqs as moto does them.
-Does not cover: JSONata and Activities (refused when a machine is created) · `.sync` of any other API (the task fails
-    and says so) · express workflows, Map Run limits, redrive.
+Covers: JSONPath machines whose states and tasks definition.py lists; aws-sdk integrations with AWS's casing and error
+    names; glue:startJobRun, sagemaker:createTrainingJob, createProcessingJob and codebuild:startBuild, each with
+    `.sync`; lambda, dynamodb, events, sns and sqs as moto does them; names for executions that were given none.
+Does not cover, and refuses when a machine is made: everything that definition.py does not list, JSONata, Activities.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +36,8 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
 
+from lab.casing import recased
+from lab.definition import refusals
 from lab.engine import Engine
 
 POLL_SECONDS = 0.1
@@ -106,45 +106,21 @@ def install(engine: Engine) -> None:
         return stock(service_name)
 
     state_task_factory.state_task_service_for = service_for
-    _refuse_what_the_interpreter_cannot()
+    _refuse_what_the_desk_cannot()
 
 
-def _refuse_what_the_interpreter_cannot() -> None:
-    """JSONata and Activities are refused when a machine is created; moto would fail in the middle of an execution."""
+def _refuse_what_the_desk_cannot() -> None:
+    """What definition.py does not cover is refused when a machine is made; moto would fail in the middle of a run."""
     backend = parser_models.StepFunctionsParserBackend
     validate = backend._validate_definition
 
     def checked(definition: str) -> None:
-        if '"JSONata"' in definition:
-            raise InvalidDefinition(message="the desk runs JSONPath machines; this definition says JSONata")
-        if re.search(r'"Resource"\s*:\s*"arn:[^"]*:states:[^"]*:activity:', definition):
-            raise InvalidDefinition(message="the desk runs no Activities")
         validate(definition)
+        found = refusals(json.loads(definition))
+        if found:
+            raise InvalidDefinition(message="the desk does not cover this definition: " + "; ".join(found))
 
     backend._validate_definition = staticmethod(checked)
-
-
-def recased(value: Any, shape: Any, *, to_boto: bool) -> Any:
-    """`value` with the keys of structures spelled as boto spells them, or as Step Functions does: in PascalCase.
-
-    Keys of maps are data and stay; what a structure does not know stays too, so that the service can refuse it.
-    """
-    kind = getattr(shape, "type_name", None)
-    if kind == "structure" and isinstance(value, dict):
-        known = {name.lower(): name for name in shape.members}
-        result = {}
-        for key, item in value.items():
-            name = known.get(key.lower())
-            spelled = key if name is None else name if to_boto else name[0].upper() + name[1:]
-            result[spelled] = recased(item, shape.members[name], to_boto=to_boto) if name else item
-        return result
-    if kind == "list" and isinstance(value, list):
-        return [recased(item, shape.member, to_boto=to_boto) for item in value]
-    if kind == "map" and isinstance(value, dict):
-        return {key: recased(item, shape.value, to_boto=to_boto) for key, item in value.items()}
-    if kind == "blob" and to_boto and isinstance(value, (dict, list, str)):
-        return (value if isinstance(value, str) else json.dumps(value)).encode()
-    return value
 
 
 def plain(value: Any) -> Any:

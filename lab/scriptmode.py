@@ -1,6 +1,7 @@
 """Runs script mode without AWS's toolkit, the named fallback.
 
-For where `sagemaker-training` could not be built (it has a C extension and no wheels). It covers a Python script in a gzip tar; no packages with setup.py, no requirements.txt, no shell scripts, no distributed launch.
+For where `sagemaker-training` could not be built (it has a C extension and no wheels). It covers a Python script in a
+gzip tar; no packages with setup.py, no requirements.txt, no shell scripts, no distributed launch.
 """
 
 from __future__ import annotations

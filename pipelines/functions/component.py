@@ -1,4 +1,4 @@
-"""The model component of Greengrass: its recipe from the template, its version from the release."""
+"""The model component of Greengrass, with its recipe from the template, published once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps what a device reports: one object per message, and metrics that alarms and the dashboard read.
+"""Keeps what a device reports, one object per message, as metrics for alarms and dashboard.
 
 Started by an IoT rule; the event is the telemetry message (at most 2 KB of JSON) and `topic_thing`, who sent it by the
 broker's word. A message that comes twice is stored and counted once; one that a device kept too long for CloudWatch is

@@ -1,4 +1,4 @@
-"""The gate: measures a report or an export against the signed success criteria.
+"""The gate measures a report or an export against the signed success criteria.
 
 Event: `{"stage": "quality", "run", "bucket", "report_key"}` or `{"stage": "release", "run", "bucket", "export_key"}`.
 Answer: `{"passed", "reasons"}`; the same, with the thresholds, stays at `runs/<run>/gate/`. A refusal is an answer, not

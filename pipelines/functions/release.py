@@ -1,4 +1,4 @@
-"""The release function: what the release flow needs to know and cannot say in its own language.
+"""Tells the release flow what it cannot say in its own language, and publishes the model.
 
 Every event has `action` and `model_package` (an ARN). `prepare` answers the names of model, endpoint config and
 endpoint; `component` publishes the model component and waits until it can be deployed; `record` closes the run's row.

@@ -1,4 +1,4 @@
-"""The rows of the run table: one per claimed input, marked with what became of it."""
+"""The rows of the run table, one per claimed input, marked with what became of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The champion: the model that was approved last, fetched so that a challenger can be measured against it."""
+"""Fetches the champion, the model approved last, to measure a challenger against it."""
 
 from __future__ import annotations
 

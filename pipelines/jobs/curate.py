@@ -1,4 +1,6 @@
-"""Raw objects to unique, labelled, split tensors, as Spark transformations: nothing here brings an image to the driver.
+"""Raw objects to unique, labelled, split tensors as Spark transformations.
+
+Nothing here brings an image to the driver.
 
     files     binaryFile rows of all below raw/<dataset>/
     examined  one row per file of the manifest: its tensor, or `why` it has none

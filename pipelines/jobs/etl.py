@@ -1,4 +1,4 @@
-"""Curates raw images on Spark: decoded, unique, split, checked; the Glue job's script.
+"""Curates raw images on Spark, the Glue job's script; they come out decoded, unique, split.
 
     --bucket B --key raw/<dataset>/_manifest.json --run R --seed N --pixels N [--corrupt-share X] [--root DIR]
 
@@ -46,22 +46,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     head = spark.sparkContext.parallelize([args.key], 1).map(lambda key: manifest.head(lake, key)).first()
     if isinstance(head, manifest.ManifestError):
         raise head
-    pixels = args.pixels or head.pixels
-    curated = f"curated/{args.run}"
+    pixels, curated = args.pixels or head.pixels, f"curated/{args.run}"
     found = curate.examined(spark, lake, args.key, head, pixels).persist(StorageLevel.MEMORY_AND_DISK)
-    channels = found.agg(F.max("channels")).first()[0] or 1
-    samples = curate.unique(found.filter("why is null"), channels, args.seed).persist(StorageLevel.MEMORY_AND_DISK)
-    report = _report(found, samples, head, args)
-    found.unpersist()
-    lake.write(f"{curated}/data_report.json", _json(report))
+    totals = found.agg(
+        F.count("*").alias("files"), F.count("why").alias("unusable"), F.max("channels").alias("channels")
+    )
+    files, unusable, channels = totals.first()
+    shape = (channels or 1, pixels, pixels)
+    samples = curate.unique(found.filter("why is null"), shape[0], args.seed).persist(StorageLevel.MEMORY_AND_DISK)
+    report = _report(found, samples, files, unusable, head.classes, args.corrupt_share)
+    lake.write(f"{curated}/data_report.json", json.dumps(report, indent=1, sort_keys=True).encode())
     if not report["passed"]:
         raise DataRefused(_refusal(report, lake.uri(f"{curated}/data_report.json")))
+    found.unpersist()
     for split in SPLITS:
         part = samples.filter(F.col("split") == split).select(*curate.COLUMNS)
         part.write.mode("overwrite").parquet(lake.uri(f"{curated}/{split}"))
-    shape = (channels, pixels, pixels)
-    facts = curate.facts(samples.filter("split = 'train'"), shape)
-    contract = Contract(
+    contract = _contract(head, shape, report["counts"], curate.facts(samples.filter("split = 'train'"), shape))
+    lake.write(f"{curated}/contract.json", _saved(contract))
+    log.info("curated %s: %s", lake.uri(curated), json.dumps(report["counts"], sort_keys=True))
+    return 0
+
+
+def _report(
+    found: DataFrame, samples: DataFrame, files: int, unusable: int, classes: Sequence[str], corrupt_share: float
+) -> dict[str, Any]:
+    """The data report: totals that Spark counted, and at most NAMED names of each kind of finding."""
+    counts = {split: dict.fromkeys(classes, 0) for split in SPLITS}
+    copies = conflicts = 0
+    groups = samples.groupBy("split", "label_name").agg(F.count("*").alias("ids"), F.sum("copies").alias("files"))
+    for row in groups.collect():
+        if row["split"] is None:
+            conflicts += row["ids"]
+        else:
+            counts[row["split"]][row["label_name"]] = row["ids"]
+            copies += row["files"] - row["ids"]
+    return datachecks.check(
+        classes=classes,
+        counts=counts,
+        total=files,
+        corrupt_total=unusable,
+        corrupt=[
+            {"source": row["path"], "why": row["why"]}
+            for row in _some(found.filter("why is not null"), unusable, "path")
+        ],
+        corrupt_share=corrupt_share,
+        duplicates_total=copies,
+        duplicates=[
+            {"source": row["source"], "same_as": row["other"]}
+            for row in _some(samples.filter("copies > 1 and split is not null"), copies, "source")
+        ],
+        conflicts_total=conflicts,
+        conflicts=[
+            {"sources": [row["source"], row["other"]], "labels": list(row["labels"])}
+            for row in _some(samples.filter("split is null"), conflicts, "source")
+        ],
+    )
+
+
+def _some(rows: DataFrame, total: int, by: str) -> list[Any]:
+    """The first NAMED rows without their tensors; where the total is zero, Spark need not look."""
+    return rows.drop("tensor").orderBy(by).limit(NAMED).collect() if total else []
+
+
+def _contract(
+    head: manifest.Head, shape: tuple[int, int, int], counts: dict[str, dict[str, int]], facts: fit.Facts
+) -> Contract:
+    return Contract(
         schema=1,
         dataset=head.dataset,
         modality=head.modality,
@@ -70,45 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         classes=head.classes,
         mean=fit.mean(facts),
         std=fit.deviation(facts),
-        counts=report["counts"],
+        counts=counts,
         profile=fit.profile(facts),
     )
-    lake.write(f"{curated}/contract.json", _saved(contract))
-    log.info("curated %s: %s", lake.uri(curated), json.dumps(report["counts"], sort_keys=True))
-    return 0
-
-
-def _report(found: DataFrame, samples: DataFrame, head: manifest.Head, args: argparse.Namespace) -> dict[str, Any]:
-    """The data report: totals from Spark, at most NAMED names of each kind of finding."""
-    bad = found.filter("why is not null")
-    total, refused = found.agg(F.count("*"), F.count("why")).first()
-    copies = samples.filter("copies > 1 and split is not null")
-    against = samples.filter("split is null")
-    return datachecks.check(
-        classes=head.classes,
-        counts=_counts(samples, head.classes),
-        total=total,
-        corrupt_total=refused,
-        corrupt=[{"source": row["path"], "why": row["why"]} for row in bad.orderBy("path").limit(NAMED).collect()],
-        corrupt_share=args.corrupt_share,
-        duplicates_total=copies.agg(F.sum(F.col("copies") - 1)).first()[0] or 0,
-        duplicates=[
-            {"source": row["source"], "same_as": row["other"]}
-            for row in copies.orderBy("source").limit(NAMED).collect()
-        ],
-        conflicts_total=against.count(),
-        conflicts=[
-            {"sources": [row["source"], row["other"]], "labels": list(row["labels"])}
-            for row in against.orderBy("source").limit(NAMED).collect()
-        ],
-    )
-
-
-def _counts(samples: DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    counts = {split: dict.fromkeys(classes, 0) for split in SPLITS}
-    for row in samples.filter("split is not null").groupBy("split", "label_name").count().collect():
-        counts[row["split"]][row["label_name"]] = row["count"]
-    return counts
 
 
 def _refusal(report: dict[str, Any], where: str) -> str:
@@ -123,10 +138,6 @@ def _saved(contract: Contract) -> bytes:
         path = Path(scratch) / "contract.json"
         contract.save(path)
         return path.read_bytes()
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Measures the trained model on the held-out split, against its baselines and the approved champion.
+"""Measures the trained model on the test split, against baselines and champion.
 
     python -m pipelines.jobs.evaluate --run RUN [--package-group GROUP]
 

@@ -1,4 +1,4 @@
-"""Exports the trained model to each target's formats, measures them, and packages the one chosen per target.
+"""Exports the model for each target, measures each artefact, packages the chosen ones.
 
     python -m pipelines.jobs.export --run RUN --targets JSON
 

@@ -1,4 +1,4 @@
-"""From the ETL's sums to what the contract says of the training split: mean, deviation, and the profile for drift."""
+"""From the ETL's sums to mean, deviation and drift profile of the training split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where SageMaker puts a job's folders, and how an archive of a model becomes one of them."""
+"""Where SageMaker puts a job's folders, and how a model's archive becomes one of them."""
 
 from __future__ import annotations
 

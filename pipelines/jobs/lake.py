@@ -1,4 +1,4 @@
-"""The data bucket as a job sees it: keys below one root, which is `s3://<bucket>` or a local folder.
+"""The data bucket as a job sees it, keys below one root (a bucket or a local folder).
 
 Everything that a job reads or writes goes through here, so a job runs on a laptop's folder as it runs on a bucket. A
 Lake is a plain value: Spark sends it to its workers.

@@ -1,4 +1,4 @@
-"""What a job says: our own progress and anyone's warnings, one plain line each, for the service that keeps the log."""
+"""What a job says, one plain line each: our own progress and anyone's warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The raw manifest: which files a data set has. Spark's workers read it, so that the driver never holds it."""
+"""The raw manifest, which files a data set has; Spark's workers read it, not the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the endpoint's server: SageMaker's contract (port, model folder, `serve`) around models.serve."""
+"""Starts the endpoint's server under SageMaker's contract of port, model folder and `serve`."""
 
 from __future__ import annotations
 

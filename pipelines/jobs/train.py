@@ -1,4 +1,4 @@
-"""Trains on the curated channel: script mode's hyperparameters, folders and log lines around models.train.
+"""Trains on the curated channel; hyperparameters, folders and log lines of script mode.
 
 SageMaker's training toolkit starts this file with each hyperparameter as `--name value`. It resumes from what is in the
 checkpoint folder, and writes one line per epoch that SageMaker's metric definitions read.

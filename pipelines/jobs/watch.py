@@ -1,4 +1,4 @@
-"""Looks for drift in what the devices reported: one figure from many messages, and the metric that the alarm watches.
+"""Looks for drift in what the devices reported, and puts the metric that the alarm watches.
 
     python -m pipelines.jobs.watch --bucket BUCKET --namespace PREFIX/Edge [--days N]
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 TARGETS = ("cloud-cpu", "edge-x86")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
@@ -76,10 +77,6 @@ class Gate(Table):
     auroc: Share | None = None
     average_precision: Share | None = None
     log_loss: Loss | None = None
-    mae: Loss | None = None
-    rmse: Loss | None = None
-    r2: Annotated[float, Field(le=1.0)] | None = None
-    nasa_score: Loss | None = None
     beat_baseline: bool = True
     beat_champion: bool = False
     max_metric_drop: Share = 0.01
@@ -140,6 +137,12 @@ class Settings(Table):
         missing = [name for name in TARGETS if name not in self.targets]
         if missing:
             raise ValueError(f"[targets.{missing[0]}] is missing; the endpoint and the device each need their target")
+        return self
+
+    @model_validator(mode="after")
+    def _the_gate_can_decide(self) -> Settings:
+        if all(getattr(self.gate, metric) is None for metric in METRICS):
+            raise ValueError(f"[gate] names no metric, so any model would pass; give one of {', '.join(METRICS)}")
         return self
 
     @property

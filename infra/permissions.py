@@ -55,7 +55,7 @@ def role(
         inline_policies={"work": iam.PolicyDocument(statements=[allow.statement() for allow in allows])},
     )
     findings = {
-        f"AwsSolutions-IAM5[{kind}::{_finding(Stack.of(made).resolve(item))}]": allow.why
+        f"AwsSolutions-IAM5[{kind}::{finding(Stack.of(made).resolve(item))}]": allow.why
         for allow in allows
         for kind, items in (("Action", allow.actions), ("Resource", allow.on))
         for item in items
@@ -67,13 +67,13 @@ def role(
     return made
 
 
-def _finding(value: Any) -> str:
+def finding(value: Any) -> str:
     """A resource as cdk-nag writes it: references in angle brackets, everything else as it is."""
     if isinstance(value, str):
         return value
     ((function, argument),) = value.items()
     if function == "Fn::Join":
-        return "".join(_finding(part) for part in argument[1])
+        return "".join(finding(part) for part in argument[1])
     return f"<{argument}>" if function == "Ref" else f"<{'.'.join(argument)}>"
 
 

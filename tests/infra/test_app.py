@@ -24,15 +24,12 @@ def test_a_wrong_setting_ends_with_one_line_before_anything_is_written(app: Call
 
 
 @pytest.mark.slow
-def test_two_syntheses_are_equal_to_the_byte(synthesize: Callable[..., Any], assembly: Any, tmp_path: Path) -> None:
-    again = synthesize(tmp_path / "again")
-    assert hashes(again.path) == hashes(assembly.path)
-
-
-@pytest.mark.slow
-def test_synthesis_needs_no_network_and_no_credentials(synthesize: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_second_synthesis_is_equal_to_the_byte_without_network_home_or_credentials(
+    synthesize: Callable[..., Any], assembly: Any, tmp_path: Path
+) -> None:
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "HOME": str(tmp_path)}
-    synthesize(tmp_path / "out", **nowhere)
+    again = synthesize(tmp_path / "again", **nowhere)
+    assert hashes(again.path) == hashes(assembly.path)
 
 
 @pytest.mark.slow
@@ -73,6 +70,14 @@ def test_an_instance_endpoint_is_one_setting_away(synthesize: Callable[..., Any]
     config = made.machine("ml-lab-dev-release")["States"]["CreateEndpointConfig"]["Parameters"]
     assert config["ProductionVariants"][0]["InstanceType"] == "ml.m5.large"
     assert config["KmsKeyId"]
+
+
+@pytest.mark.slow
+def test_a_region_without_training_images_is_refused_in_one_line(app: Callable[..., Any], tmp_path: Path) -> None:
+    done = app(tmp_path / "out", LAB_OVERRIDES=json.dumps({"lab": {"region": "xx-nowhere-1"}}))
+    assert done.returncode == 1
+    assert done.stderr.startswith("lab.toml: [lab] region = 'xx-nowhere-1' is not allowed; AWS publishes no training")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_cli_finds_the_app() -> None:

@@ -60,6 +60,7 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
             "[targets.cloud-cpu] fomats is unknown; allowed: f",
         ),
         ({"targets": {"cloud-cpu": {"formats": ["onnx-int4"]}, "edge-x86": {}}}, "allowed: onnx-fp32"),
+        ({"gate": {"beat_baseline": True}}, "[gate] names no metric, so any model would pass; give one of accuracy"),
         ({"serving": {"memory_mb": 1000}}, "allowed: 1024, 2048, 3072, 4096, 5120, 6144"),
         ({"train": {"size": "huge", "epochs": 0}}, "(and 1 more)"),
     ],

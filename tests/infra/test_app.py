@@ -24,10 +24,10 @@ def test_a_wrong_setting_ends_with_one_line_before_anything_is_written(app: Call
 
 
 @pytest.mark.slow
-def test_a_second_synthesis_is_equal_to_the_byte_without_network_home_or_credentials(
+def test_a_second_synthesis_is_equal_to_the_byte_without_network_or_credentials(
     synthesize: Callable[..., Any], assembly: Any, tmp_path: Path
 ) -> None:
-    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     again = synthesize(tmp_path / "again", **nowhere)
     assert hashes(again.path) == hashes(assembly.path)
 

@@ -105,7 +105,7 @@ def _bind(port: int) -> Any:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    class Quiet(MotoRequestHandler):
+    class Quiet(MotoRequestHandler):  # type: ignore[misc]  # moto is untyped
         """Keep-alive, and one log line for a request only when the server could not answer it."""
 
         protocol_version = "HTTP/1.1"

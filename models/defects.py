@@ -54,7 +54,7 @@ def _scratch(plane: Plane, rng: Rng) -> Plane:
     middle, half = rng.uniform(-0.3, 0.3), rng.uniform(0.4, 0.8)
     width = rng.uniform(0.9, 1.6) / len(plane)
     line = np.exp(-((across / (2 * width)) ** 2)) * (np.abs(along - middle) < half)
-    return plane + line * rng.choice([-1.0, 1.0]) * rng.uniform(35, 65)
+    return np.asarray(plane + line * rng.choice([-1.0, 1.0]) * rng.uniform(35, 65))
 
 
 def _dent(plane: Plane, rng: Rng) -> Plane:
@@ -64,7 +64,7 @@ def _dent(plane: Plane, rng: Rng) -> Plane:
     distance = np.hypot(y - cy, x - cx) / radius
     angle = rng.uniform(0, 2 * np.pi)
     slope = ((x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)) / radius
-    return plane + slope * np.exp(-(distance**4)) * rng.uniform(35, 60)
+    return np.asarray(plane + slope * np.exp(-(distance**4)) * rng.uniform(35, 60))
 
 
 def _stain(plane: Plane, rng: Rng) -> Plane:

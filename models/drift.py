@@ -28,7 +28,7 @@ def _shares(counts: Sequence[float]) -> npt.NDArray[np.float64]:
     values = np.asarray(counts, np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all() or values.sum() <= 0:
         raise ValueError("a histogram needs at least one bin and one finite count above zero")
-    return np.maximum(values / values.sum(), FLOOR)
+    return np.asarray(np.maximum(values / values.sum(), FLOOR), np.float64)
 
 
 def summarize(batch: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float64]]:

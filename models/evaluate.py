@@ -72,7 +72,7 @@ def evaluate(model_dir: Path, data: Path, champion_dir: Path | None, out: Path, 
 def answers(model: torch.nn.Module, pixels: Pixels) -> Floats:
     """The net's probabilities [N, K] for uint8 [N, C, H, W]."""
     with torch.inference_mode():
-        parts = [model(part).softmax(1) for part in torch.from_numpy(np.array(pixels)).split(256)]
+        parts = [model(part).softmax(1) for part in torch.split(torch.from_numpy(np.array(pixels)), 256)]
     return torch.cat(parts).double().numpy()
 
 

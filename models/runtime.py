@@ -59,7 +59,7 @@ class Prediction:
     @property
     def indices(self) -> npt.NDArray[np.int64]:
         """The N most likely classes, as positions in the contract's `classes`."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
     @property
     def confidences(self) -> Floats:

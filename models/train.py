@@ -53,7 +53,8 @@ def train(config: Config, data: Path, out: Path, checkpoints: Path, on_epoch: On
     contract = Contract.load(data / "contract.json")
     pixels, labels = _tensors(data, "train")
     held = _tensors(data, "validation")
-    model = net.ConvNet(contract, config.size).to(memory_format=torch.channels_last)
+    model = net.ConvNet(contract, config.size)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types leave it out
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.decay)
     loss_of = nn.CrossEntropyLoss(weight=_class_weights(labels, len(contract.classes)), label_smoothing=0.05)
     history, best = _resume(config, contract, checkpoints, model, optimizer, out)
@@ -63,7 +64,7 @@ def train(config: Config, data: Path, out: Path, checkpoints: Path, on_epoch: On
         torch.manual_seed(config.seed * 100_003 + epoch)
         model.train()
         total = 0.0
-        batches = torch.randperm(len(labels), generator=rng).split(config.batch)
+        batches = torch.split(torch.randperm(len(labels), generator=rng), config.batch)
         for step, batch in enumerate(batches):
             _set_rate(optimizer, config, (epoch - 1 + step / len(batches)) / config.epochs)
             loss = loss_of(model(shifted(pixels[batch], config.shift, rng)), labels[batch])
@@ -121,7 +122,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, config: Config, done: float) -> 
 @torch.inference_mode()
 def _measured(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, float]:
     model.eval()
-    logits = torch.cat([model(part) for part in pixels.split(512)])
+    logits = torch.cat([model(part) for part in torch.split(pixels, 512)])
     loss = nn.functional.cross_entropy(logits, labels).item()
     return {"val_loss": loss, "val_accuracy": (logits.argmax(1) == labels).float().mean().item()}
 

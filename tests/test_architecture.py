@@ -124,16 +124,16 @@ def tracked() -> set[str]:
     return set(listing.stdout.splitlines())
 
 
-def first_sentence(path: Path) -> str:
+def first_line(path: Path) -> str:
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-    return re.split(r"(?<=[.:])\s|\n", text.strip())[0].rstrip(".:")
+    return text.strip().splitlines()[0].rstrip(".:")
 
 
 def tree_lines(folder: Path, depth: int, real: set[Path]) -> Iterator[str]:
-    """The README's lines below `folder`: files first, each with its docstring's first sentence."""
+    """The README's lines below `folder`: files first, each with its docstring's first line."""
     below = {path for path in real if path.is_relative_to(folder)}
     for path in sorted(path for path in below if path.parent == folder):
-        comment = first_sentence(path) if path.suffix == ".py" else ""
+        comment = first_line(path) if path.suffix == ".py" else ""
         yield f"{'  ' * depth}{path.name}  {comment}".rstrip()
     for child in sorted({path.relative_to(folder).parts[0] for path in below if path.parent != folder}):
         yield f"{'  ' * depth}{child}/"
@@ -141,7 +141,7 @@ def tree_lines(folder: Path, depth: int, real: set[Path]) -> Iterator[str]:
 
 
 def test_the_readme_tree_is_the_real_tree() -> None:
-    """Each file of our five folders stands in the README's tree, its docstring's first sentence as the comment."""
+    """Each file of our five folders stands in the README's tree, its docstring's first line as the comment."""
     shown = (ROOT / "README.md").read_text("utf-8")
     for folder in OURS:
         real = {ROOT / name for name in tracked() if name.startswith(folder + "/") and not name.endswith("__init__.py")}

@@ -87,13 +87,8 @@ def test_a_lambda_bundle_that_lacks_a_file_fails_where_the_cloud_would(project: 
 
 
 def test_an_uncovered_resource_in_the_stack_is_refused_before_anything_runs(project: Project) -> None:
-    project.edit(
-        "infra/app.py",
-        lambda text: text.replace(
-            "app.synth()",
-            'aws_cdk.CfnResource(app.node.default_child or app.node.children[0], "Jet", type="AWS::AppRunner::Service")\n    app.synth()',
-        ),
-    )
+    jet = '    aws_cdk.CfnResource(stack, "Jet", type="AWS::AppRunner::Service")\n'
+    project.edit("infra/app.py", lambda text: text.replace("    app.synth()\n", f"{jet}    app.synth()\n"))
     done = project.lab("run")
     assert done.returncode == 1, said(done)
     assert "AWS::AppRunner::Service" in said(done) and "Jet" in said(done)

@@ -27,7 +27,7 @@ class Probabilities(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [N, C, H, W] -> float32 [N, K], rows sum to one."""
-        return self.net(pixels).softmax(dim=1)
+        return torch.softmax(self.net(pixels), dim=1)
 
 
 def export(net: nn.Module, shape: tuple[int, int, int], path: Path) -> None:

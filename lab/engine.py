@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,21 @@ class Engine:
         return found
 
 
+# A session reads much from disk and cannot make two clients at once.
+_making = threading.Lock()
+
+
+@functools.lru_cache(maxsize=8)
+def _session(region: str) -> Any:
+    import boto3
+
+    return boto3.session.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=region)
+
+
 @functools.lru_cache(maxsize=256)
 def _client(endpoint: str, region: str, service: str) -> Any:
-    import boto3
     from botocore.config import Config
 
-    session = boto3.session.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=region)
     config = Config(
         retries={"mode": "standard", "max_attempts": 2},
         connect_timeout=5,
@@ -50,4 +60,5 @@ def _client(endpoint: str, region: str, service: str) -> Any:
         proxies={},
         max_pool_connections=32,
     )
-    return session.client(service, endpoint_url=endpoint, config=config)
+    with _making:
+        return _session(region).client(service, endpoint_url=endpoint, config=config)

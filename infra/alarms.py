@@ -1,4 +1,4 @@
-"""Alarms and the dashboard: what must not stay unseen, and what is worth a look."""
+"""What must not stay unseen, as alarms, and what is worth a look, as one dashboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CDK app: `python -m infra.app` synthesizes the lab's stack offline, without Docker, credentials or a CLI.
+"""The CDK app, which `python -m infra.app` synthesizes offline, without Docker or a CLI.
 
 Reads LAB_CONFIG and LAB_OVERRIDES (see config.py) and CDK_OUTDIR (default `cdk.out`). Beside the template it writes
 `lab.json`: the resolved settings, the pins of each runtime, the images and their tags.

@@ -1,4 +1,4 @@
-"""Which files of the repository each job, function, image and device receives, and which runtime it finds there.
+"""Which files each job, function, image and device receives, and which runtime it finds there.
 
 A bundle names its entries: what the cloud starts. Everything of ours that an entry imports, and what that imports in
 turn, travels with it, and nothing else does; data files are listed. Paths in a bundle equal paths in the repository.

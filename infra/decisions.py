@@ -1,4 +1,4 @@
-"""The functions that the state machines call: gate, register, release, failure. Each has what it needs and no more."""
+"""The functions that the state machines call, each with what it needs and no more."""
 
 from __future__ import annotations
 

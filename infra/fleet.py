@@ -1,4 +1,4 @@
-"""Thing groups, what a device may do, the runtime component and its deployment with a pinned nucleus."""
+"""Thing groups, what a device may do, the runtime component and its pinned nucleus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flow as data: from a raw manifest to a registered model that waits for a person.
+"""The flow as data, from a raw manifest to a registered model that waits for a person.
 
 Input: `{"bucket", "key", "nonce"}`; the nonce is empty for new data and the event's id for a drift alarm. Throughout,
 `$.manifest` holds digest, dataset, modality, task, run (the execution's name), job (a name short enough for jobs) and

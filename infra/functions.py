@@ -1,4 +1,4 @@
-"""A Lambda function as the lab makes them: its bundle, its own role, its encrypted log group with a retention."""
+"""A Lambda function with its bundle, its own role and its encrypted, expiring log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where data lives: key, buckets, run table, Glue database and the PySpark job that curates."""
+"""Where data lives and is curated, with key, buckets, run table and the Glue job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state machine as the lab makes them: inline definition, own role, encrypted execution log, tracing."""
+"""A state machine with its inline definition, own role, encrypted log and triggers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Roles as lists of what they may do; a wildcard without a reason is refused.
 
 `Allow` is one statement. Where its actions or resources hold a `*`, `why` must say why no narrower statement works; the
-reasons become cdk-nag's acknowledgement of the role, so an undefended wildcard fails synthesis twice.
+reason becomes cdk-nag's acknowledgement of that one finding, so an undefended wildcard fails synthesis twice.
 """
 
 from __future__ import annotations

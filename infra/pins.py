@@ -1,4 +1,4 @@
-"""What each runtime brings: the extras of `pyproject.toml`, pinned by `requirements.lock`."""
+"""What each runtime brings, as `pyproject.toml` names it and `requirements.lock` pins it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The release flow as data: from an approved model package to an endpoint, a canary group and the fleet.
+"""The release flow as data, from an approved package to endpoint, canaries and fleet.
 
 Input: `{"model_package"}`. `$.release` holds what the release function prepared: names, artefact locations, version.
 """

@@ -1,6 +1,6 @@
-"""What an endpoint runs as: its role and its shape. The release flow creates model, config and endpoint on approval.
+"""What an endpoint runs as, its role and its shape.
 
-No endpoint stands in the template: there is nothing to serve before a person approves a model. The default shape is
+No endpoint stands in the template, the release flow creates it: there is nothing to serve before a person approves a model. The default shape is
 serverless, which costs nothing when idle.
 """
 

@@ -1,4 +1,4 @@
-"""The stack: wires the constructs together and says what others need to know of them."""
+"""The stack, which wires the constructs and says what others need to know of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns bundles into files that the CDK stages as assets, and keeps the hash of each one's content."""
+"""Turns bundles into files that the CDK stages as assets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The states that both machines are written in: tasks that retry on throttling and catch every error.
+"""The states of both machines, whose tasks retry on throttling and catch every error.
 
 A state machine here is plain data in Amazon States Language (JSONPath), so that a test reads what AWS reads.
 """

@@ -1,4 +1,4 @@
-"""What training, evaluation and export run on: their role, their staged code, their job requests.
+"""What training, evaluation and export run on, and their requests as the flow sends them.
 
 `train`, `evaluate` and `export` return the requests as the state machine sends them, JSONPath included.
 """

@@ -1,4 +1,4 @@
-"""What is watched: telemetry into lake and metrics, alarms, a budget, one topic that tells people."""
+"""Telemetry into lake and metrics, the topic that tells people, the budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two state machines: what each is made of, what it may do, which events start it."""
+"""The two state machines, what each may do, and which events start it."""
 
 from __future__ import annotations
 

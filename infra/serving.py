@@ -1,7 +1,7 @@
 """What an endpoint runs as, its role and its shape.
 
-No endpoint stands in the template, the release flow creates it: there is nothing to serve before a person approves a model. The default shape is
-serverless, which costs nothing when idle.
+No endpoint stands in the template: there is nothing to serve before a person approves a model, and then the release
+flow creates it. The default shape is serverless, which costs nothing when idle.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from lab.progress import Progress
 from lab.stack import Stack
 
 POLL_SECONDS = 0.25
+LONGEST_POLL_SECONDS = 1.0
 EVENT_SECONDS = 30.0
 RUNNING = "RUNNING"
 EPOCH = re.compile(r"epoch=\d+ .*")
@@ -78,14 +79,22 @@ def follow(stack: Stack, arn: str, flow: str, progress: Progress, earlier: Seque
     client = stack.client("stepfunctions")
     epochs = _Epochs(stack.engine.root)
     while True:
-        now = client.describe_execution(executionArn=arn)
-        states = history.states_of(history.events_of(client, arn), flow)
+        events = history.events_of(client, arn)
+        states = history.states_of(events, flow)
         progress.states([*earlier, *states])
         for line in epochs.news(states):
             progress.epoch(line)
-        if now["status"] != RUNNING:
-            return Outcome(arn, flow, str(now["status"]), *_why(now, states), states)
-        time.sleep(POLL_SECONDS)
+        if history.ended(events):
+            now = client.describe_execution(executionArn=arn)
+            if now["status"] != RUNNING:
+                return Outcome(arn, flow, str(now["status"]), *_why(now, states), states)
+        time.sleep(_pause(states))
+
+
+def _pause(states: Sequence[State]) -> float:
+    """Seconds until the next look: short while states change, longer in a long one, as looking takes its cores."""
+    age = time.time() - states[-1].start if states and states[-1].end is None else 0.0
+    return min(LONGEST_POLL_SECONDS, max(POLL_SECONDS, age / 20))
 
 
 def _why(execution: dict[str, Any], states: Sequence[State]) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-CONTROL = {"Choice", "Wait", "Pass", "Succeed", "Fail", "Map", "Parallel"}
+BAD_ENDS = {"ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"}
+ENDS = BAD_ENDS | {"ExecutionSucceeded"}
 
 
 @dataclass
@@ -46,6 +47,11 @@ def events_of(stepfunctions: Any, execution_arn: str) -> list[dict[str, Any]]:
         executionArn=execution_arn, PaginationConfig={"PageSize": 1000}
     )
     return [event for page in pages for event in page["events"]]
+
+
+def ended(events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the history says that its execution is over."""
+    return bool(events) and str(events[-1]["type"]) in ENDS
 
 
 def states_of(events: Sequence[Mapping[str, Any]], flow: str) -> list[State]:
@@ -100,7 +106,7 @@ def _note(state: State, kind: str, event: Mapping[str, Any], at: float) -> None:
 
 def _settle(rows: list[State], last: str) -> None:
     """Tells caught errors that the flow went on from, from the one that ended it."""
-    failed = last in {"ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"}
+    failed = last in BAD_ENDS
     with_error = [row for row in rows if row.error is not None and row.resource not in {"fail"}]
     final = with_error[-1] if failed and with_error else None
     for row in with_error:

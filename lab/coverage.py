@@ -162,7 +162,7 @@ def _page() -> Iterator[str]:
     yield "# Fidelity: what the embedded AWS really does"
     yield ""
     yield "Made from the engine's own tables by `python -m lab.coverage > docs/fidelity.md`; a test holds it against"
-    yield "the synthesized template: every resource type, every task of a state machine, every action a role is granted."
+    yield "the synthesized template: every resource type, every state machine task, every action a role is granted."
     yield ""
     yield "- **executed**: the work is done here: code runs, data moves, messages arrive."
     yield "- **emulated**: kept, read back and consistent with the rest, without the effect that it has in AWS."

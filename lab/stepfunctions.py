@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,9 @@ def install(engine: Engine) -> None:
         return stock(service_name)
 
     state_task_factory.state_task_service_for = service_for
+    StateTaskServiceAwsSdk._SERVICE_NAME_SFN_TO_BOTO_OVERRIDES["eventbridge"] = "events"
     _refuse_what_the_desk_cannot()
+    _name_every_execution()
 
 
 def _refuse_what_the_desk_cannot() -> None:
@@ -121,6 +124,17 @@ def _refuse_what_the_desk_cannot() -> None:
             raise InvalidDefinition(message="the desk does not cover this definition: " + "; ".join(found))
 
     backend._validate_definition = staticmethod(checked)
+
+
+def _name_every_execution() -> None:
+    """As AWS, an execution that no one named is called by a UUID."""
+    backend = parser_models.StepFunctionsParserBackend
+    start = backend.start_execution
+
+    def named(self: Any, state_machine_arn: str, name: str | None = None, *rest: Any, **options: Any) -> Any:
+        return start(self, state_machine_arn, name or str(uuid.uuid4()), *rest, **options)
+
+    backend.start_execution = named
 
 
 def plain(value: Any) -> Any:

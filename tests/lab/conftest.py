@@ -1,8 +1,13 @@
 """Fixtures of the engine's tests: an engine over an in-process moto, with the pins of this repository."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
 import tomllib
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,7 @@ from moto.core.model_instances import reset_model_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from lab import child
+from lab import child, launch
 from lab.engine import Engine
 
 REPO = Path(__file__).parents[2]
@@ -83,3 +88,70 @@ def itself() -> Iterator[Callable[..., None]]:
         for name, value in old.items():
             if vars(cls)[name] is not value:
                 setattr(cls, name, value)
+
+
+def _until_ready(child_process: subprocess.Popen[bytes], root: Path) -> launch.Server:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        server = launch.running(root)
+        if server is not None:
+            return server
+        assert child_process.poll() is None, (root / "server.log").read_text()
+        time.sleep(0.05)
+    raise AssertionError("the server did not answer: " + (root / "server.log").read_text())
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The embedded AWS as the lab starts it, with every stand-in and no stack; one for the whole session."""
+    root = tmp_path_factory.mktemp("embedded")
+    argv = [sys.executable, "-m", "lab.server", "--root", str(root), "--watch-parent"]
+    with (root / "server.log").open("wb") as log:
+        server = subprocess.Popen(argv, cwd=REPO, stdout=log, stderr=log)
+    try:
+        yield _until_ready(server, root).engine()
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lab's own cdk.out, synthesized in a child process."""
+    out = tmp_path_factory.mktemp("cdk.out")
+    env = {**os.environ, "CDK_OUTDIR": str(out), "LAB_CONFIG": str(REPO / "lab.toml"), "PYTHONPATH": str(REPO)}
+    done = subprocess.run([sys.executable, "-m", "infra.app"], cwd=REPO, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], Any]:
+    """Waits until a question is answered with something true, and gives that."""
+
+    def wait(ask: Callable[[], Any], seconds: float = 60.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            answer = ask()
+            if answer:
+                return answer
+            time.sleep(0.05)
+        raise AssertionError(f"not true within {seconds} s")
+
+    return wait
+
+
+@pytest.fixture
+def trusting(engine: Engine) -> Callable[[str], str]:
+    """Makes a role on the session's engine that a service may assume; gives its ARN."""
+
+    def make(service: str) -> str:
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{**TRUST, "Principal": {"Service": f"{service}.amazonaws.com"}}],
+        }
+        name = f"{service}-{uuid.uuid4().hex[:8]}"
+        made = engine.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
+        return str(made["Role"]["Arn"])
+
+    return make

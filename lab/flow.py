@@ -78,13 +78,15 @@ def follow(stack: Stack, arn: str, flow: str, progress: Progress, earlier: Seque
     """Shows an execution until it ends. `earlier` states (of a flow before it) stay on display."""
     client = stack.client("stepfunctions")
     epochs = _Epochs(stack.engine.root)
+    looks = 0
     while True:
+        looks += 1
         events = history.events_of(client, arn)
         states = history.states_of(events, flow)
         progress.states([*earlier, *states])
         for line in epochs.news(states):
             progress.epoch(line)
-        if history.ended(events):
+        if history.ended(events) or looks % 20 == 0:
             now = client.describe_execution(executionArn=arn)
             if now["status"] != RUNNING:
                 return Outcome(arn, flow, str(now["status"]), *_why(now, states), states)

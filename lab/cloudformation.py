@@ -86,17 +86,18 @@ class Resource(CloudFormationModel):  # type: ignore[misc]
 
     def changed(self, wanted: Mapping[str, Any]) -> Resource:
         """In place where the type can, else dropped and made again; a type that holds data is never dropped."""
-        kind, site = self.kind, self.made.site
+        kind, site, before = self.kind, self.made.site, self.made.properties
+        another = sorted(name for name in kind.fixed if before.get(name) != wanted.get(name))
         with _named(kind, site):
-            if kind.change is None:
-                if kind.keeps:
-                    raise ValueError("it holds data and cannot be changed in place on the desk; lab down, then lab up")
-                kind.drop(self.made)
-            else:
+            if kind.change is not None and not another:
                 kind.change(self.made, wanted)
                 made = Made(site, self.made.id, wanted)
                 check_kept(kind, made)
                 return Resource(kind, made)
+            if kind.keeps:
+                what = f"another {', '.join(another)}" if another else "this change"
+                raise ValueError(f"it holds data and {what} would replace it; lab down, then lab up, starts afresh")
+            kind.drop(self.made)
         return self.make(kind, site, wanted)
 
     def dropped(self) -> None:

@@ -61,6 +61,7 @@ class Kind:
     read         what the APIs say of it, by property name; compared with what was asked for
     drop         deletes it
     change       changes it in place from the properties given second; without it the resource is dropped and made again
+    fixed        properties that no change in place can reach: another value is another resource
     keeps        holds data: it is changed in place or not at all
     inert        properties that are accepted and have no effect on the desk, each with the reason
     how          executed (its service does its work on the desk) or emulated (kept and read back), `note` says more
@@ -73,6 +74,7 @@ class Kind:
     drop: Callable[[Made], Any]
     change: Callable[[Made, Properties], Any] | None = None
     attributes: Mapping[str, Callable[[Made], str]] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
     keeps: bool = False
     inert: Mapping[str, str] = field(default_factory=dict)
     how: str = "emulated"

@@ -163,8 +163,9 @@ KINDS = (
         }),
         _make_role, _read_role, _drop_role, _change_role,
         {"Arn": lambda made: made.site.call("iam", "get_role", {"RoleName": made.id})["Role"]["Arn"]},
-        note="Every child runs with its role's session, and only if the role trusts its service. "
-        "Permissions are kept and read back, not enforced.",
+        note="Every child runs with its role's session, and only if the role trusts its service. Permissions are "
+        "kept and read back, not enforced.",
+        fixed=frozenset({"Path", "RoleName"}),
     ),
     Kind(
         "AWS::IAM::Policy",
@@ -188,8 +189,8 @@ KINDS = (
         keeps=True,
         inert={"PendingWindowInDays": "a deleted key waits in memory until the engine ends"},
         note="The key encrypts and decrypts what is sent to KMS; objects, tables and logs lie on the desk in the "
-        "clear. "
-        "Its policy is not enforced.",
+        "clear. Its policy is not enforced.",
+        fixed=frozenset({"KeySpec", "KeyUsage", "MultiRegion"}),
     ),
     Kind(
         "AWS::KMS::Alias",

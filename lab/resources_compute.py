@@ -184,8 +184,8 @@ KINDS = (
         inert={"KmsKeyArn": "environment variables lie on the desk in the clear; its Lambda keeps no key"},
         how="executed",
         note="Each invocation is the real handler in a child process with only its bundle, boto3 and its role's "
-        "session. "
-        "All functions run on the lab's own Python, whatever Runtime and Architectures say.",
+        "session. All functions run on the lab's own Python, whatever Runtime and Architectures say.",
+        fixed=frozenset({"Architectures", "FunctionName", "PackageType"}),
     ),
     Kind(
         "AWS::StepFunctions::StateMachine",
@@ -201,8 +201,8 @@ KINDS = (
         {"Arn": lambda made: made.id, "Name": lambda made: made.id.rpartition(":")[2]},
         how="executed",
         note="moto's interpreter runs the definition, JSONPath only. Tracing is kept without effect; execution "
-        "history is "
-        "there, its copy in CloudWatch Logs is not.",
+        "history is there, its copy in CloudWatch Logs is not.",
+        fixed=frozenset({"StateMachineName", "StateMachineType"}),
     ),
     Kind(
         "AWS::Events::Rule",
@@ -210,8 +210,8 @@ KINDS = (
         _make_rule, _read_rule, _drop_rule,
         attributes={"Arn": lambda made: made.site.arn("events", f"rule/{made.id}")},
         how="executed",
-        note="Event patterns, Input, InputPath and InputTransformer; targets Step Functions, Lambda, SQS, SNS and log "
-        "groups; delivery is tried again. Schedules are refused.",
+        note="Event patterns, Input, InputPath and InputTransformer; targets Step Functions, Lambda, SQS, SNS and "
+        "log groups; delivery is tried again. Schedules are refused.",
     ),
     Kind(
         "AWS::Logs::LogGroup",
@@ -223,6 +223,7 @@ KINDS = (
         keeps=True,
         how="executed",
         note="Jobs and functions write their logs here. Retention and key are kept and read back, without effect.",
+        fixed=frozenset({"KmsKeyId", "LogGroupClass", "LogGroupName"}),
     ),
     Kind(
         "AWS::CodeBuild::Project",
@@ -234,8 +235,7 @@ KINDS = (
         lambda made: made.site.call("codebuild", "delete_project", {"name": made.id}),
         attributes={"Arn": lambda made: made.site.arn("codebuild", f"project/{made.id}")},
         note="A build does not run Docker: it unpacks the source, holds its pins against what is installed, and "
-        "registers "
-        "the tag in ECR.",
+        "registers the tag in ECR.",
     ),
     Kind(
         "AWS::SageMaker::ModelPackageGroup",

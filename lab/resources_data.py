@@ -204,8 +204,8 @@ KINDS = (
         attributes={"Arn": lambda made: made.site.arn("dynamodb", f"table/{made.id}")},
         keeps=True,
         how="executed",
-        note="Items, conditions and expressions are evaluated. Encryption and point-in-time recovery are kept and read "
-        "back, without effect.",
+        note="Items, conditions and expressions are evaluated. Encryption and point-in-time recovery are kept and "
+        "read back, without effect.",
     ),
     Kind(
         "AWS::Glue::Database",
@@ -225,8 +225,7 @@ KINDS = (
         lambda made: made.site.call("glue", "delete_job", {"JobName": made.id}),
         how="executed",
         note="A run is Apache Spark in a child process: the script and library archive from S3, the job's role and "
-        "time "
-        "limit. Workers, encryption and GlueVersion are kept; all runs are local Spark 3.5.6.",
+        "time limit. Workers, encryption and GlueVersion are kept; all runs are local Spark 3.5.6.",
     ),
     Kind(
         "AWS::Glue::SecurityConfiguration",
@@ -250,8 +249,10 @@ KINDS = (
         keeps=True,
         inert={"EmptyOnDelete": "read when the repository is deleted; the API does not show it"},
         note="Images are records with their tags; layers, scans and expiry do not exist. What an image holds lies "
-        "unpacked "
-        "in the engine's folder (see CodeBuild).",
+        "unpacked in the engine's folder (see CodeBuild).",
+        fixed=frozenset({
+            "EncryptionConfiguration", "ImageScanningConfiguration", "ImageTagMutability", "RepositoryName",
+        }),
     ),
     Kind(
         "AWS::SSM::Parameter",
@@ -261,6 +262,7 @@ KINDS = (
         _change_parameter,
         {"Type": lambda made: str(made.properties["Type"]), "Value": lambda made: str(made.properties["Value"])},
         how="executed",
+        fixed=frozenset({"Name", "Type"}),
     ),
     Kind(
         "AWS::SQS::Queue",

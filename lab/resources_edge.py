@@ -106,6 +106,7 @@ KINDS = (
         inert=NO_TAGS,
         how="executed",
         note="Members, and deployments to the group; dynamic groups and queries do not exist.",
+        fixed=frozenset({"ParentGroupName", "ThingGroupName"}),
     ),
     Kind(
         "AWS::IoT::Policy",
@@ -136,8 +137,7 @@ KINDS = (
         inert=NO_TAGS,
         how="executed",
         note="`SELECT *` with topic() and timestamp() terms and Lambda actions; anything else is refused when the "
-        "rule is "
-        "made. The error action is kept and not run.",
+        "rule is made. The error action is kept and not run.",
     ),
     Kind(
         "AWS::GreengrassV2::ComponentVersion",
@@ -159,7 +159,6 @@ KINDS = (
         attributes={"DeploymentId": lambda made: made.id},
         how="executed",
         note="The desk core runs the recipe's lifecycle. The nucleus itself is the lab's own; its pinned version is "
-        "a label. "
-        "Rollout and abort limits are kept: there is one device.",
+        "a label. Rollout and abort limits are kept: there is one device.",
     ),
 )  # fmt: skip

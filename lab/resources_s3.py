@@ -157,9 +157,9 @@ def _make_bucket(site: Site, wanted: Properties) -> str:
 
 
 def _settle(made: Made, wanted: Properties) -> None:
-    gone = sorted(set(made.properties) - set(wanted) - {"BucketName"})
-    if gone or wanted.get("BucketName", made.id) != made.id:
-        raise ValueError(f"a bucket with data cannot lose {', '.join(gone) or 'its name'} on the desk")
+    gone = sorted(set(made.properties) - set(wanted))
+    if gone:
+        raise ValueError(f"a bucket with data cannot lose its {', '.join(gone)} on the desk")
     for name, (put, _) in PARTS.items():
         if name in wanted:
             put(made.site, made.id, wanted[name])
@@ -195,8 +195,8 @@ KINDS = (
         keeps=True,
         how="executed",
         note="Objects, versions, metadata, access logs and EventBridge notifications work. Every other property is "
-        "applied "
-        "through its own API and read back, without effect: nothing expires, nothing is encrypted.",
+        "applied through its own API and read back, without effect: nothing expires, nothing is encrypted.",
+        fixed=frozenset({"BucketName"}),
     ),
     Kind(
         "AWS::S3::BucketPolicy",

@@ -135,8 +135,7 @@ KINDS = (
         lambda made: made.site.call("cloudwatch", "delete_alarms", {"AlarmNames": [made.id]}),
         attributes={"Arn": lambda made: made.site.arn("cloudwatch", f"alarm:{made.id}")},
         note="Kept and read back. SetAlarmState changes it and sends the EventBridge event; no metric is evaluated "
-        "and no "
-        "action of its own is taken.",
+        "and no action of its own is taken.",
     ),
     Kind(
         "AWS::CloudWatch::Dashboard",
@@ -155,6 +154,7 @@ KINDS = (
         {"TopicArn": lambda made: made.id, "TopicName": lambda made: made.id.rpartition(":")[2]},
         how="executed",
         note="Messages reach SQS subscribers; mail and text messages are kept and not sent.",
+        fixed=frozenset({"Subscription", "TopicName"}),
     ),
     Kind(
         "AWS::SNS::TopicPolicy",
@@ -179,7 +179,6 @@ KINDS = (
         ),
         inert={"ResourceTags": "the desk's Budgets keeps no tags"},
         note="Kept and read back, subscribers excepted: no API of the desk shows them. Nothing costs anything here, "
-        "so no "
-        "notification is sent.",
+        "so no notification is sent.",
     ),
 )  # fmt: skip

@@ -132,22 +132,23 @@ def facts(train: DataFrame, shape: tuple[int, int, int]) -> dict[str, npt.NDArra
         "mean": np.zeros(BINS, np.int64),
         "contrast": np.zeros(BINS, np.int64),
     }
-    partials = train.select("tensor").rdd.mapPartitions(partial(_facts, shape=shape))
+    partials = train.select("tensor").rdd.mapPartitions(partial(sums, shape=shape))
     for (name, at), value in partials.reduceByKey(operator.add).collect():
         found[name][at] = value
     return found
 
 
-def _facts(rows: Iterator[Any], shape: tuple[int, int, int]) -> Iterator[tuple[tuple[str, int], int]]:
+def sums(rows: Iterator[Any], shape: tuple[int, int, int]) -> Iterator[tuple[tuple[str, int], int]]:
+    """((fact, index), value) pairs of some rows `(tensor,)` of `shape` (C, H, W); equal keys are to be added up."""
     while some := list(itertools.islice(rows, BATCH)):
         pixels = np.stack([np.frombuffer(row[0], np.uint8) for row in some]).reshape(-1, *shape)
         whole = pixels.astype(np.int64)
-        sums: dict[str, npt.NDArray[Any]] = {
+        totals: dict[str, npt.NDArray[Any]] = {
             "pixels": np.array([whole[:, 0].size]),
             "sum": whole.sum((0, 2, 3)),
             "squares": (whole * whole).sum((0, 2, 3)),
             **{name: drift.histogram(values, SPAN) for name, values in drift.summarize(pixels).items()},
         }
         yield from (
-            ((name, at), int(value)) for name, values in sums.items() for at, value in enumerate(values) if value
+            ((name, at), int(value)) for name, values in totals.items() for at, value in enumerate(values) if value
         )

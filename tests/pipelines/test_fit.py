@@ -21,7 +21,7 @@ def facts(pixels: Pixels) -> fit.Facts:
     }
     for part in np.array_split(pixels, 3):
         rows = iter([(sample.tobytes(),) for sample in part])
-        for (name, at), value in curate._facts(rows, pixels.shape[1:]):
+        for (name, at), value in curate.sums(rows, pixels.shape[1:]):
             found[name][at] += value
     return found
 

@@ -7,24 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from copies import Project, small
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
-
-FEW_EPOCHS = ("--size", "tiny")
-
-
-def small(text: str) -> str:
-    """lab.toml for a run whose model need not be good: few epochs, a low bar."""
-    lines = []
-    for line in text.splitlines():
-        key = line.split("=")[0].strip()
-        lines.append(
-            {"epochs": "epochs = 3", "accuracy": "accuracy = 0.3", "beat_baseline": "beat_baseline = false"}.get(
-                key, line
-            )
-        )
-    return "\n".join(lines) + "\n"
 
 
 def said(done: object) -> str:

@@ -5,6 +5,7 @@ The tests share it and build on one another, in this order.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from nbclient import NotebookClient
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 ARCHIVE = "everything"
+STAGES = ("Etl", "Train", "Evaluate", "Gate", "Export", "Register")
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     try:
         assert up.returncode == 0, up.stderr
         lines = project.lab("env").stdout.splitlines()
-        exported = dict(line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export "))
-        env = project.environment() | {name: value.strip("'\\"") for name, value in exported.items()}
-        yield Desk(project, env)
+        words = shlex.split(" ".join(line.removeprefix("export ") for line in lines if line.startswith("export ")))
+        yield Desk(project, project.environment() | dict(word.split("=", 1) for word in words))
     finally:
         down = project.lab("down")
         left = end(project)
@@ -122,12 +123,13 @@ def test_the_stock_command_line_reads_everything(desk: Desk, tmp_path: Path) -> 
     assert execution["status"] == "SUCCEEDED"
     history = desk.aws("stepfunctions", "get-execution-history", "--execution-arn", first["executionArn"])["events"]
     entered = [event["stateEnteredEventDetails"]["name"] for event in history if "stateEnteredEventDetails" in event]
-    assert ["Etl", "Train", "Evaluate", "Gate"] == [name for name in entered if name in ("Etl", "Train", "Evaluate", "Gate")]
+    assert [name for name in entered if name in STAGES] == list(STAGES)
     job = f"{first['name'].rpartition('_')[2]}-train"
     described = desk.aws("sagemaker", "describe-training-job", "--training-job-name", job)
     assert described["TrainingJobStatus"] == "Completed"
     arn = desk.packages()[0]["ModelPackageArn"]
-    assert desk.aws("sagemaker", "describe-model-package", "--model-package-name", arn)["ModelApprovalStatus"] == "Approved"
+    package = desk.aws("sagemaker", "describe-model-package", "--model-package-name", arn)
+    assert package["ModelApprovalStatus"] == "Approved"
     name = desk.output("EndpointName")
     assert desk.aws("sagemaker", "describe-endpoint", "--endpoint-name", name)["EndpointStatus"] == "InService"
     answer = tmp_path / "answer.json"

@@ -26,7 +26,7 @@ from moto.glue.responses import GlueResponse
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
-from lab import identity
+from lab import identity, mirror
 from lab.gluejob import SERVICE, JobRun, listed, role_arn
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def install(engine: Engine) -> None:
         if inspect.isfunction(function) and not name.startswith("_") and not kept:
             setattr(GlueResponse, name, _refused(name))
     GlueResponse.batch_stop_job_run = _batch_stop
+    mirror.install(engine)
 
 
 def _refused(name: str) -> Callable[[GlueResponse], ActionResult]:

@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -48,8 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _point_moto_at_us(args.region)
     from lab import child
 
-    server = _bind(args.port)
-    engine = Engine(root, f"http://{HOST}:{server.server_port}", args.region, _account(), root / "assembly")
+    try:
+        server = _bind(args.port)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        print(f"cannot listen on port {args.port} of {HOST}: {why}", file=sys.stderr)  # noqa: T201
+        return 1
+    engine = Engine(root, f"http://{HOST}:{server.port}", args.region, _account(), root / "assembly")
     os.environ["AWS_ENDPOINT_URL"] = engine.endpoint  # moto's interpreter calls services through boto3
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,7 +107,7 @@ def _account() -> str:
 
 
 def _bind(port: int) -> Any:
-    """moto's WSGI application on a bound loopback socket; ends with one line when the port is taken."""
+    """moto's WSGI application on a bound loopback socket. Raises OSError when the port cannot be had."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
@@ -114,9 +120,10 @@ def _bind(port: int) -> Any:
             if str(code).startswith("5"):
                 super().log_request(code, size)
 
-    return make_server(
-        HOST, port, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=Quiet
-    )
+    # Bound here: werkzeug answers a port that is taken with advice about its own command line.
+    bound = socket.create_server((HOST, port), backlog=128)
+    application = DomainDispatcherApplication(create_backend_app)
+    return make_server(HOST, port, application, threaded=True, request_handler=Quiet, fd=bound.detach())
 
 
 def _announce(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""A synthesized assembly (cdk.out): checked whole, then its assets published and its stack deployed.
+"""A synthesized assembly (cdk.out): checked whole, its assets published, its stack deployed.
 
 Nothing of an assembly runs before every resource type, property, function and task in it is known to be covered.
 """

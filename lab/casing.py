@@ -1,4 +1,4 @@
-"""How values are spelled: botocore's own casing for requests, PascalCase for states and templates."""
+"""How requests, states and templates spell the same names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CloudFormation: moto's stacks over our table of resource types, each made through its service's own API.
+"""CloudFormation: stacks whose resources are made through their services' own APIs.
 
 Covers: create, update and delete of stacks, change sets, parameters, mappings, conditions, outputs and exports, the
     intrinsic functions of template.py; what was asked for is read back, and a property that did not stick is an error;

@@ -1,4 +1,4 @@
-"""CodeBuild: a build of a container image without Docker, which says so and checks what it can.
+"""CodeBuild: an image is built without Docker, which says so and checks what it can.
 
 Covers: projects with an S3 source (a zip with Dockerfile, buildspec.yml and requirements.txt) that push the image named
     by the variable IMAGE: the role, the source, every file that the Dockerfile copies and every pin in requirements.txt

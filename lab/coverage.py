@@ -1,4 +1,6 @@
-"""What the embedded AWS covers, as data, and docs/fidelity.md made of it: `python -m lab.coverage > docs/fidelity.md`.
+"""What the embedded AWS covers, as data, and the page docs/fidelity.md made of it.
+
+    python -m lab.coverage > docs/fidelity.md
 
 executed      the work is done here: code runs, data moves, messages arrive
 emulated      kept, read back and consistent with the rest, without the effect that it has in AWS

@@ -1,4 +1,4 @@
-"""What a state machine's definition may ask for on the desk: its query language, its states, its tasks, by name."""
+"""What a state machine's definition may ask for here: its language, states and tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded AWS as its parts see it: where it answers, where it keeps files, what is deployed."""
+"""The embedded AWS as its parts see it: where it answers, what is deployed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One CloudFormation resource type on the desk: which APIs make, read back, change and delete it.
+"""One CloudFormation resource type: the APIs that make, read back, change and delete it.
 
 A type is made by calling the service's own API on the engine's endpoint, as AWS's own handlers do. What was asked for
 is then read back through the API; a property that did not stick fails the deployment.

@@ -1,4 +1,4 @@
-"""The resource types that the desk covers: one table; what is not in it is refused by name."""
+"""The resource types that the desk covers; what is not in this table is refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resource types of identity and keys: IAM roles and policies, KMS keys and aliases, Lambda permissions."""
+"""Resource types of access: IAM roles and policies, KMS keys, Lambda permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resource types that run: Lambda, Step Functions, EventBridge rules, CodeBuild, SageMaker, and their log groups."""
+"""Resource types that run: Lambda, Step Functions, EventBridge, CodeBuild, SageMaker."""
 
 from __future__ import annotations
 

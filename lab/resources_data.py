@@ -1,4 +1,4 @@
-"""Resource types that hold data: S3, DynamoDB, the Glue catalogue and its job, ECR, SSM, SQS."""
+"""Resource types that hold data: DynamoDB, the Glue catalogue and job, ECR, SSM, SQS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resource types of the fleet: IoT thing groups, policies, role aliases and rules, Greengrass v2."""
+"""Resource types of the fleet: IoT thing groups, policies, aliases, rules, Greengrass v2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S3's resource types: a bucket with every property that stock moto would accept and ignore, and bucket policies."""
+"""S3's resource types, with every property that stock moto accepts and ignores."""
 
 from __future__ import annotations
 

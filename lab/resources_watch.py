@@ -1,4 +1,4 @@
-"""Resource types that watch and tell: CloudWatch alarms and dashboards, SNS topics, budgets."""
+"""Resource types that watch and tell: CloudWatch alarms, dashboards, SNS, budgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The child process that serves the embedded AWS on loopback: moto, with our stand-ins installed.
+"""The child process that serves the embedded AWS on loopback: moto and our stand-ins.
 
     python -m lab.server --root DIR [--port N] [--region R] [--watch-parent]
 

@@ -1,4 +1,4 @@
-"""Step Functions: moto's own interpreter, with the integrations that our flows use made real.
+"""Step Functions: moto's interpreter, with the integrations of our flows made real.
 
 Covers: JSONPath machines whose states and tasks definition.py lists; aws-sdk integrations with AWS's casing and error
     names; glue:startJobRun, sagemaker:createTrainingJob, createProcessingJob and codebuild:startBuild, each with

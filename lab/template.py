@@ -1,4 +1,4 @@
-"""What a CloudFormation template may hold on the desk: checked whole, by name, before anything is created."""
+"""What a CloudFormation template may hold here, checked whole before anything is made."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from models.contract import Contract
 
-# Channels of each stage; every stage but the first halves height and width.
+# From this side on, the first stage halves height and width too.
 LARGE = 32
+# Channels of each stage; every stage but the first halves height and width.
 SIZES = {"tiny": (16, 32, 64, 128), "base": (32, 64, 128, 256)}
 
 
@@ -40,7 +41,7 @@ class ConvNet(nn.Module):
     def __init__(self, contract: Contract, size: str) -> None:
         super().__init__()
         if size not in SIZES:
-            raise ValueError(f"size '{size}' is unknown; allowed: {', '.join(SIZES)}")
+            raise ValueError(f"size is '{size}'; allowed: {', '.join(SIZES)}")
         widths = SIZES[size]
         self.normalize = Normalize(contract.mean, contract.std)
         # On a large picture the first stage looks at every second pixel: a quarter of the work.

@@ -1,4 +1,4 @@
-"""Trains the net on the curated data: the loop, on one screen, and the checkpoint it can go on from.
+"""Trains the net on the curated data: the loop, on one screen.
 
 B samples in a batch   C, H, W channels, height, width   K classes
 """
@@ -14,23 +14,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models import curated, net
+from models.checkpoint import Checkpoint
 from models.contract import Contract
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
+# The nets are small: more threads wait for each other longer than they work.
+THREADS = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What a training run can be told. Raises ValueError, with the remedy, for what makes no sense."""
+    """What a training run can be told. Raises ValueError, with the remedy, for what makes no sense.
+
+    rate   highest learning rate, which a cosine takes down to zero over all epochs
+    decay  weight decay
+    shift  how far a sample is moved at random, as a share of its size
+    """
 
     size: str = "tiny"
     epochs: int = 25
     seed: int = 17
-    batch: int = 64
+    batch: int = 32
     rate: float = 0.003
     decay: float = 0.01
     shift: float = 0.06
@@ -40,15 +49,21 @@ class Config:
             raise ValueError(f"size is '{self.size}'; allowed: {', '.join(net.SIZES)}")
         if self.epochs < 1 or self.batch < 2:
             raise ValueError(f"epochs is {self.epochs} and batch {self.batch}; they start at 1 and 2")
-        if not 0 < self.rate < 1 or not 0 <= self.shift < 0.5:
-            raise ValueError(f"rate is {self.rate} and shift {self.shift}; they lie in (0, 1) and [0, 0.5)")
+        if not 0 < self.rate < 1 or self.decay < 0 or not 0 <= self.shift < 0.5:
+            raise ValueError(
+                f"rate is {self.rate}, decay {self.decay}, shift {self.shift}; "
+                "they lie in (0, 1), from 0 upwards, and in [0, 0.5)"
+            )
 
 
 def train(config: Config, data: Path, out: Path, checkpoints: Path, on_epoch: OnEpoch) -> dict[str, Any]:
-    """Trains on `data` (curated folder), writes the best epoch's model to `out`; returns that epoch's figures.
+    """Trains on `data` (curated folder), writes the last epoch's model to `out`; returns that epoch's figures.
 
-    Goes on from `checkpoints` when it holds one of the same configuration; the result is the same as without a break.
+    The rate ends at zero, so the last epoch is taken, and the validation split chooses nothing: what is measured on
+    it stays honest. Goes on from `checkpoints` when it holds one of the same configuration and data; the result is
+    the same as without a break.
     """
+    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
     torch.manual_seed(config.seed)
     contract = Contract.load(data / "contract.json")
     pixels, labels = _tensors(data, "train")
@@ -56,15 +71,15 @@ def train(config: Config, data: Path, out: Path, checkpoints: Path, on_epoch: On
     model = net.ConvNet(contract, config.size)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types leave it out
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.decay)
-    loss_of = nn.CrossEntropyLoss(weight=_class_weights(labels, len(contract.classes)), label_smoothing=0.05)
-    history, best = _resume(config, contract, checkpoints, model, optimizer, out)
+    loss_of = nn.CrossEntropyLoss(weight=_class_weights(labels, len(contract.classes)))
+    checkpoint = Checkpoint(checkpoints, {**asdict(config), "contract": contract.digest()})
+    history = checkpoint.load(model, optimizer)
 
     for epoch in range(len(history) + 1, config.epochs + 1):
-        rng = torch.Generator().manual_seed(config.seed * 100_003 + epoch)  # an epoch is the same after a restart
-        torch.manual_seed(config.seed * 100_003 + epoch)
+        rng = torch.manual_seed(config.seed * 100_003 + epoch)  # an epoch is the same after a restart
         model.train()
         total = 0.0
-        batches = torch.split(torch.randperm(len(labels), generator=rng), config.batch)
+        batches = _batches(len(labels), config.batch, rng)
         for step, batch in enumerate(batches):
             _set_rate(optimizer, config, (epoch - 1 + step / len(batches)) / config.epochs)
             loss = loss_of(model(shifted(pixels[batch], config.shift, rng)), labels[batch])
@@ -72,18 +87,13 @@ def train(config: Config, data: Path, out: Path, checkpoints: Path, on_epoch: On
             loss.backward()
             optimizer.step()
             total += loss.item() * len(batch)
-        figures = {"epoch": epoch, "train_loss": total / len(labels), **_measured(model, *held)}
-        history.append(figures)
-        if best is None or figures["val_loss"] < best["val_loss"]:
-            best = figures
-            net.save(model, contract, config.size, out)
-        _checkpoint(config, checkpoints, model, optimizer, history, best, out)
-        on_epoch(figures)
+        history.append({"epoch": epoch, "train_loss": total / len(labels), **_measured(model, *held)})
+        checkpoint.save(model, optimizer, history)
+        on_epoch(history[-1])
 
+    net.save(model, contract, config.size, out)
     (out / "history.json").write_text(json.dumps(history) + "\n", "utf-8")
-    if best is None:
-        raise ValueError("no epoch was trained")
-    return best
+    return history[-1]
 
 
 def shifted(pixels: Tensor, share: float, rng: torch.Generator) -> Tensor:
@@ -103,6 +113,15 @@ def shifted(pixels: Tensor, share: float, rng: torch.Generator) -> Tensor:
 def _tensors(data: Path, split: str) -> tuple[Tensor, Tensor]:
     pixels, labels, _ = curated.read(data, split)
     return torch.from_numpy(np.array(pixels)), torch.from_numpy(labels)
+
+
+def _batches(count: int, size: int, rng: torch.Generator) -> list[Tensor]:
+    """All samples in random order. A last batch of one goes to the one before: alone it has no variance to norm by."""
+    order = torch.randperm(count, generator=rng)
+    batches = list(torch.split(order, size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def _class_weights(labels: Tensor, count: int) -> Tensor:
@@ -125,55 +144,3 @@ def _measured(model: nn.Module, pixels: Tensor, labels: Tensor) -> dict[str, flo
     logits = torch.cat([model(part) for part in torch.split(pixels, 512)])
     loss = nn.functional.cross_entropy(logits, labels).item()
     return {"val_loss": loss, "val_accuracy": (logits.argmax(1) == labels).float().mean().item()}
-
-
-def _checkpoint(
-    config: Config, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]],
-    best: dict[str, Any], out: Path,
-) -> None:  # fmt: skip
-    """All that an interrupted run needs; the JSON is written last and atomically, so a half checkpoint is none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    epoch = history[-1]["epoch"]
-    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value.contiguous().clone() for name, value in state.items()}
-    tensors |= {f"best.{name}": value for name, value in load_file(out / "model.safetensors").items()}
-    save_file({name: value.clone() for name, value in tensors.items()}, folder / f"epoch-{epoch:04}.safetensors")
-    scratch = folder / ".state.json"
-    scratch.write_text(json.dumps({"config": asdict(config), "history": history, "best": best}), "utf-8")
-    scratch.replace(folder / "state.json")
-    for old in sorted(folder.glob("epoch-*.safetensors"))[:-1]:
-        old.unlink()
-
-
-def _resume(
-    config: Config, contract: Contract, folder: Path, model: net.ConvNet, optimizer: torch.optim.Optimizer, out: Path
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """History and best epoch of the checkpoint in `folder`, after loading it; nothing when there is none that fits.
-
-    The best epoch's weights go to `out`, which a restarted job finds empty.
-    """
-    path = folder / "state.json"
-    if not path.is_file():
-        return [], None
-    state = json.loads(path.read_text("utf-8"))
-    tensors_path = folder / f"epoch-{state['history'][-1]['epoch']:04}.safetensors"
-    if state["config"] != asdict(config) or not tensors_path.is_file():
-        return [], None
-    tensors = load_file(tensors_path)
-    out.mkdir(parents=True, exist_ok=True)
-    model.load_state_dict(_below("best.", tensors))
-    net.save(model, contract, config.size, out)
-    model.load_state_dict(_below("model.", tensors))
-    own = optimizer.state_dict()
-    own["state"] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, number, key = name.split(".", 2)
-            own["state"].setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict(own)
-    return state["history"], state["best"]
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

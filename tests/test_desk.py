@@ -92,7 +92,7 @@ def test_the_notebook_drives_the_whole_lab(desk: Desk, monkeypatch: pytest.Monke
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     said = json.dumps([cell.get("outputs", []) for cell in notebook.cells])
-    assert "SUCCEEDED" in said and "HEALTHY" in said and "found [1.0, -2.0, 0.5]" in said
+    assert "SUCCEEDED" in said and "HEALTHY" in said and "[1.0, -2.0, 0.5]" in said
 
 
 def test_the_same_data_uploaded_twice_gives_one_version(desk: Desk) -> None:

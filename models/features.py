@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
-import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 # A picture that claims more is refused before it is unpacked: small files can unfold to gigabytes.
 MAX_PIXELS = 50_000_000
+# Pillow knows dozens of formats, some of which start other programs; these are what cameras and people save.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 SPLITS = (("train", 0.7), ("validation", 0.15), ("test", 0.15))
-COLOURLESS = frozenset({"1", "L", "LA", "I", "I;16", "F"})
+DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+COLOURLESS = frozenset({"1", "L", "LA", "I", "F"}) | DEEP
 
 
 class CorruptSample(Exception):
@@ -37,15 +37,18 @@ def channels(data: bytes) -> int:
 def decode(data: bytes, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
     """The picture as uint8 [C, H, W] of `shape`, resized with an antialiasing filter where it must be.
 
-    Raises CorruptSample for what is no picture, is cut short or is too large.
+    Of 16 bits the upper 8 are kept. Raises CorruptSample for what is no picture, is cut short, is too large, or has
+    values without a fixed range.
     """
     count, height, width = shape
     with _opened(data) as image:
         try:
-            pixels = image.convert("L" if count == 1 else "RGB")
+            pixels = _eight_bits(image).convert("L" if count == 1 else "RGB")
             if pixels.size != (width, height):
                 pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+        except Exception as error:  # a decoder may raise anything over bytes that someone made up
+            if isinstance(error, CorruptSample):
+                raise
             raise CorruptSample(f"cannot be decoded: {error}") from error
     array = np.asarray(pixels, np.uint8).reshape(height, width, count)
     return np.ascontiguousarray(array.transpose(2, 0, 1))
@@ -70,10 +73,28 @@ def split_of(sample: str, seed: int) -> str:
     return SPLITS[-1][0]
 
 
-def _opened(data: bytes) -> Any:
+def _eight_bits(image: Any) -> Any:
+    """16-bit grey by its upper byte; Pillow's own conversion would turn all but the darkest to white."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow's own conversion of deeper pixels cuts all above 255 to white, so it is done here or refused."""
+    if image.mode in DEEP:
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode in {"I", "F"}:
+        raise CorruptSample("has 32-bit values, whose range nothing says; save it with 8 or 16 bits")
+    return image
+
+
+def _opened(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise CorruptSample(f"has more than {MAX_PIXELS} pixels") from error
+    except Exception as error:  # a decoder may raise anything over bytes that someone made up
         raise CorruptSample("is no picture in a format that is read here" if data else "is empty") from error
     if image.width * image.height > MAX_PIXELS:
         raise CorruptSample(f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels")

@@ -73,13 +73,6 @@ def split_of(sample: str, seed: int) -> str:
     return SPLITS[-1][0]
 
 
-def _eight_bits(image: Any) -> Any:
-    """16-bit grey by its upper byte; Pillow's own conversion would turn all but the darkest to white."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-
-
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Pillow's own conversion of deeper pixels cuts all above 255 to white, so it is done here or refused."""
     if image.mode in DEEP:

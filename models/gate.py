@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 # True where more is better.
 METRICS = {
     "accuracy": True, "balanced_accuracy": True, "macro_f1": True, "auroc": True, "average_precision": True, "r2": True,
     "log_loss": False, "mae": False, "rmse": False, "nasa_score": False,
 }  # fmt: skip
+SETTINGS = {"beat_baseline", "beat_champion", "max_metric_drop", "min_agreement"}
 # The metric that a model must win on, by task.
 LEADING = {"classification": "accuracy", "regression": "rmse"}
 
@@ -31,10 +32,15 @@ class Decision:
 def decide(report: Mapping[str, Any], thresholds: Mapping[str, Any]) -> Decision:
     """The quality gate: a report's test figures against thresholds, baselines and champion.
 
-    A figure that is missing or not a number misses its threshold.
+    A figure that is missing or not a number misses its threshold, and so does a threshold that no one knows:
+    a misspelt criterion must not be a criterion fewer.
     """
     test = report["metrics"]["test"]
     reasons = [
+        f"{name} is no criterion; there are {', '.join([*METRICS, *sorted(SETTINGS)])}"
+        for name in sorted(set(thresholds) - set(METRICS) - SETTINGS)
+    ]
+    reasons += [
         line for name, limit in sorted(thresholds.items()) if name in METRICS for line in _limit(name, test, limit)
     ]
     leading = LEADING[report["task"]]
@@ -97,15 +103,17 @@ def _limit(name: str, figures: Mapping[str, Any], limit: float) -> list[str]:
 def _beaten(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], who: str) -> list[str]:
     """Better by the figure itself; a tie is no win."""
     mine, other = ours.get(name), theirs.get(name)
-    if mine is not None and other is not None and (mine > other if METRICS[name] else mine < other):
+    if _number(mine) and _number(other) and (mine > other if METRICS[name] else mine < other):
         return []
     return [f"{name} is {_figure(mine)}{_interval(name, ours)}, {who} has {_figure(other)}{_interval(name, theirs)}"]
 
 
 def _meets(value: Any, limit: float, minimum: bool) -> bool:
-    if not isinstance(value, int | float) or math.isnan(value):
-        return False
-    return value >= limit if minimum else value <= limit
+    return _number(value) and (value >= limit if minimum else value <= limit)
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _figure(value: Any) -> str:

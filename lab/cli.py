@@ -279,6 +279,26 @@ def invoke(call: Call, file: Path, content_type: str | None) -> int:
     return 0
 
 
+@lab.command()
+@click.argument("name", type=click.Choice(["flow"]), default="flow")
+@click.option("--dataset", metavar="NAME|PATH", help="Another data set than lab.toml's.")
+@click.pass_obj
+def bench(call: Call, name: str, dataset: str | None) -> int:
+    """Measure on this machine; the last line is the record as JSON.
+
+    flow runs the whole flow cold and warm: lab bench flow > benchmarks/flow.txt
+    """
+    from lab import bench as benches
+
+    rows = []
+    for row in benches.BENCHES[name](call.home(), dataset):
+        rows.append(row)
+        phases = "  ".join(f"{phase} {seconds:.1f}" for phase, seconds in row["phases"].items())
+        click.echo(f"{row['case']:5} {row['seconds']:7.1f} s, engine {row['overhead_seconds']:5.1f} s: {phases}")
+    click.echo(json.dumps(benches.document(name, rows)))
+    return 0
+
+
 def _end(call: Call, result: Result) -> int:
     """Prints a finished run and gives its exit code."""
     from lab import show

@@ -1,0 +1,75 @@
+"""Measures the lab on this machine: one row per case, a table for people, one JSON line last."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lab import launch, processes
+from lab.errors import LabError
+from lab.home import Home
+
+Row = dict[str, Any]
+MEASURED = ("torch", "onnxruntime", "pyspark", "moto", "aws-cdk-lib", "sagemaker-training")
+
+
+def flow(home: Home, dataset: str | None) -> Iterator[Row]:
+    """`lab run --approve` in an empty lab (cold), and again with the same sources (warm: synth is cached).
+
+    Seconds are the run's wall time; `overhead_seconds` and `phases` the engine's share, as the record has them.
+    """
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
+        for case in ("cold", "warm"):
+            yield {"case": case, **_run(home, Path(folder) / "home", dataset)}
+
+
+def _run(home: Home, root: Path, dataset: str | None) -> Row:
+    argv = [sys.executable, "-m", "lab", "--config", str(home.config), "run", "--approve", "--json"]
+    argv += ["--dataset", dataset] if dataset else []
+    env = {**launch.environment(home), "LAB_HOME": str(root)}
+    done = processes.run(argv, cwd=home.repo, env=env)
+    if done.rc:
+        said = "\n".join(done.last_lines())
+        raise LabError(
+            f"the measured run ended with {done.rc}:\n{said}", "it must succeed by itself: lab run --approve"
+        )
+    record = json.loads(done.out)
+    return {"seconds": round(record["seconds"], 1), **record["engine"]}
+
+
+BENCHES: dict[str, Callable[[Home, str | None], Iterator[Row]]] = {"flow": flow}
+
+
+def document(name: str, rows: list[Row]) -> dict[str, Any]:
+    """What a record in benchmarks/ holds: the rows, and what they were measured on."""
+    return {
+        "bench": name,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "processor": _processor(),
+            "system": platform.system(),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in MEASURED},
+        },
+        "rows": rows,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

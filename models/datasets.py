@@ -25,6 +25,7 @@ from models import defects
 
 MANIFEST = "_manifest.json"
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+LEAST_PIXELS = 8
 BUILT_IN = {
     "digits": "1,797 handwritten digits, the real scans of scikit-learn (UCI Optical Recognition, 8x8)",
     "surface-defects": "metal surfaces with scratches, dents and stains, rendered, any size and count",
@@ -60,6 +61,8 @@ def write(
     """Writes data set `name` (a built-in or a folder) to `out`, its manifest last; returns the manifest."""
     if (out / MANIFEST).exists():
         raise DatasetError(f"{out} holds a data set already; give an empty folder")
+    if (count is not None and count < 1) or (pixels is not None and pixels < LEAST_PIXELS):
+        raise DatasetError(f"count is {count} and pixels {pixels}; they start at 1 and {LEAST_PIXELS}")
     if name == "digits":
         dataset, samples = name, _digits(count)
     elif name == "surface-defects":

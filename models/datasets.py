@@ -61,7 +61,7 @@ def write(
     """Writes data set `name` (a built-in or a folder) to `out`, its manifest last; returns the manifest."""
     if (out / MANIFEST).exists():
         raise DatasetError(f"{out} holds a data set already; give an empty folder")
-    if (count is not None and count < 1) or (pixels is not None and pixels < LEAST_PIXELS):
+    if (count is not None and count < 1) or (pixels and pixels < LEAST_PIXELS):
         raise DatasetError(f"count is {count} and pixels {pixels}; they start at 1 and {LEAST_PIXELS}")
     if name == "digits":
         dataset, samples = name, _digits(count)
@@ -163,7 +163,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("name", nargs="?", help=f"{', '.join(BUILT_IN)}, or a folder with one sub-folder per class")
     parser.add_argument("--out", help="the folder to write")
     parser.add_argument("--count", type=int, help="at most (digits) or exactly (rendered) so many pictures")
-    parser.add_argument("--pixels", type=int, help="side of a rendered picture")
+    parser.add_argument("--pixels", type=int, help="side of a rendered picture; 0 for its own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--list", action="store_true", help="the built-in data sets as JSON")
     return parser.parse_args(argv)

@@ -101,6 +101,10 @@ def test_surfaces_have_the_side_and_the_count_that_were_asked_for(tmp_path: Path
             assert (image.size, image.mode) == ((40, 40), "L")
 
 
+def test_no_side_means_the_own_side_of_the_set(tmp_path: Path) -> None:
+    assert datasets.write("surface-defects", tmp_path, count=4, pixels=0)["pixels"] == 48
+
+
 def test_a_folder_is_copied_as_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     source = tmp_path / "My parts (Übung) 2"
     picture(source / "gut – früh" / "Bild 1 ä.png")

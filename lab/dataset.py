@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,26 +43,48 @@ class Written:
         return path, (self.folder / path).read_bytes()
 
 
+@dataclass(frozen=True)
+class Writing:
+    """A data set that a child is writing."""
+
+    dataset: str
+    folder: Path
+    child: processes.Running
+
+    def finish(self) -> Written:
+        """Waits for the whole data set. Raises DataError with the child's own line."""
+        done = self.child.wait()
+        if done.rc != 0:
+            said = done.last_lines(1) or [f"python -m models.datasets ended with {done.rc}"]
+            hint = "built-in names: python -m models.datasets --list; or a folder with one subfolder per class"
+            raise DataError(said[0], hint)
+        manifest = read_json(self.folder / "_manifest.json")
+        if not manifest.get("files"):
+            raise DataError(f"the data set {self.dataset} has no files", "a folder needs one subfolder per class")
+        return Written(self.folder, manifest)
+
+
 def is_path(dataset: str) -> bool:
     """Whether --dataset means a folder or file, not the name of a built-in."""
     return "/" in dataset or "\\" in dataset or dataset in {".", ".."} or Path(dataset).is_dir()
 
 
-def write(home: Home, dataset: str, settings: Mapping[str, Any], folder: Path) -> Written:
-    """Writes data set `dataset` (a built-in's name or a path) into `folder`. Raises DataError with the child's line."""
+@contextmanager
+def writing(home: Home, dataset: str, settings: Mapping[str, Any], root: Path) -> Iterator[Writing]:
+    """Starts writing data set `dataset` (a built-in's name or a path) into the engine with this root.
+
+    The files go with the `with`, and so does the child when it still runs.
+    """
+    incoming = bulk.incoming(root)
+    incoming.mkdir(parents=True, exist_ok=True)
     source = str(Path(dataset).resolve()) if is_path(dataset) else dataset
-    argv = [sys.executable, "-m", "models.datasets", source, "--out", str(folder)]
-    for option in OPTIONS:
-        if settings.get(option) is not None:
-            argv += [f"--{option}", str(settings[option])]
-    done = processes.run(argv, cwd=home.repo, env=launch.environment(home))
-    if done.rc != 0:
-        said = done.last_lines(1) or [f"python -m models.datasets ended with {done.rc}"]
-        raise DataError(said[0], "built-in names: python -m models.datasets --list; or a folder with one per class")
-    manifest = read_json(folder / "_manifest.json")
-    if not manifest.get("files"):
-        raise DataError(f"the data set {dataset} has no files", "a folder needs one subfolder of files per class")
-    return Written(folder, manifest)
+    with tempfile.TemporaryDirectory(dir=incoming) as folder:
+        argv = [sys.executable, "-m", "models.datasets", source, "--out", folder]
+        for option in OPTIONS:
+            if settings.get(option) is not None:
+                argv += [f"--{option}", str(settings[option])]
+        with processes.Running(argv, cwd=home.repo, env=launch.environment(home)) as child:
+            yield Writing(dataset, Path(folder), child)
 
 
 def upload(engine: Engine, bucket: str, data: Written) -> str:
@@ -89,13 +112,6 @@ def fetch_sample(engine: Engine, bucket: str, key: str, folder: Path) -> Written
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(s3.get_object(Bucket=bucket, Key=f"{key.rpartition('/')[0]}/{path}")["Body"].read())
     return Written(folder, manifest)
-
-
-def temporary(root: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder for a data set on its way into the engine with this root; it goes with its context."""
-    folder = bulk.incoming(root)
-    folder.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=folder)
 
 
 def _digest_there(s3: Any, bucket: str, key: str) -> str | None:

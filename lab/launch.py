@@ -41,6 +41,10 @@ class Server:
     region: str
     account: str
 
+    def ready(self) -> Server:
+        """This server, which answers already."""
+        return self
+
     def engine(self) -> Engine:
         """The engine behind this server, to make clients with."""
         from lab.engine import Engine
@@ -62,34 +66,58 @@ def running(root: Path) -> Server | None:
     )
 
 
+class Starting:
+    """A server on its way up in `root`; `ready` waits for it, `end` ends it whatever it has come to."""
+
+    def __init__(self, home: Home, root: Path, *, region: str, port: int, with_us: bool) -> None:
+        if port:
+            _refuse_used_port(port)
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "engine.json").unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "lab.server", "--root", str(root), "--port", str(port), "--region", region]
+        if with_us:
+            argv.append("--watch-parent")
+        with (root / "server.log").open("ab") as log:
+            self._child = subprocess.Popen(
+                argv,
+                cwd=home.repo,
+                env=environment(home),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _STARTED[self._child.pid] = self._child
+
+    def ready(self) -> Server:
+        """Waits until it answers. Raises EngineError with the server's own last words when it ends instead."""
+        log = self.root / "server.log"
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self._child.poll() is not None:
+                said = "\n  ".join(last_lines(log, 12))
+                raise EngineError(f"the embedded AWS ended with {self._child.returncode}:\n  {said}", "try: lab doctor")
+            if (self.root / "engine.json").is_file() and (server := running(self.root)) is not None:
+                return server
+            time.sleep(0.02)
+        raise EngineError(f"the embedded AWS did not answer in {READY_SECONDS:.0f} s", f"read {log}")
+
+    def end(self) -> None:
+        """Ends it and every process it started, politely first."""
+        _end(self._child.pid, self.root)
+
+
 def start(home: Home, root: Path, *, region: str, port: int = 0, with_us: bool) -> Server:
     """Starts a server in `root` and waits until it answers.
 
-    `port` 0 takes a free one. `with_us` ties its life to this process. Raises EngineError with the server's own
-    last words when it ends instead.
+    `port` 0 takes a free one. `with_us` ties its life to this process.
     """
-    if port:
-        _refuse_used_port(port)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "engine.json").unlink(missing_ok=True)
-    argv = [sys.executable, "-m", "lab.server", "--root", str(root), "--port", str(port), "--region", region]
-    if with_us:
-        argv.append("--watch-parent")
-    with (root / "server.log").open("ab") as log:
-        child = subprocess.Popen(
-            argv,
-            cwd=home.repo,
-            env=environment(home),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    _STARTED[child.pid] = child
+    starting = Starting(home, root, region=region, port=port, with_us=with_us)
     try:
-        return _wait_for(child, root)
+        return starting.ready()
     except BaseException:
-        processes.end_tree(child.pid, grace=2.0)
+        starting.end()
         raise
 
 
@@ -98,39 +126,29 @@ def environment(home: Home) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(home.repo), "PYTHONUNBUFFERED": "1"}
 
 
-def _wait_for(child: subprocess.Popen[bytes], root: Path) -> Server:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            said = "\n  ".join(last_lines(root / "server.log", 12))
-            raise EngineError(f"the embedded AWS ended with {child.returncode}:\n  {said}", "try: lab doctor")
-        if (root / "engine.json").is_file():
-            server = running(root)
-            if server is not None:
-                return server
-        time.sleep(0.05)
-    raise EngineError(f"the embedded AWS did not answer in {READY_SECONDS:.0f} s", f"read {root / 'server.log'}")
-
-
 def stop(server: Server) -> None:
     """Ends a server and every process it started, politely first."""
-    processes.end_tree(server.pid)
-    started = _STARTED.pop(server.pid, None)
+    _end(server.pid, server.root)
+
+
+def _end(pid: int, root: Path) -> None:
+    processes.end_tree(pid)
+    started = _STARTED.pop(pid, None)
     if started is not None:
         started.wait()
-    (server.root / "engine.json").unlink(missing_ok=True)
+    (root / "engine.json").unlink(missing_ok=True)
 
 
 @contextmanager
-def ephemeral(home: Home, *, region: str) -> Iterator[Server]:
-    """A server for the time of one `with`: it ends with the block, whatever ends the block."""
+def ephemeral(home: Home, *, region: str) -> Iterator[Starting]:
+    """A server for the time of one `with`, on its way up at first: it ends with the block, whatever ends the block."""
     _sweep(home.engines)
     root = home.engines / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    server = start(home, root, region=region, with_us=True)
+    starting = Starting(home, root, region=region, port=0, with_us=True)
     try:
-        yield server
+        yield starting
     finally:
-        stop(server)
+        starting.end()
         if not os.environ.get("LAB_KEEP_ENGINE"):
             shutil.rmtree(root, ignore_errors=True)
 

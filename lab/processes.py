@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,26 +29,46 @@ class Finished:
         return lines[-count:]
 
 
+class Running:
+    """A child in a process group of its own; leaving its `with` ends it when it still runs."""
+
+    def __init__(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the child's `with` ends
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115
+        self._child = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=self._err,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child.poll() is None:
+            end_tree(self._child.pid, grace=2.0)
+            self._child.wait()
+        self._out.close()
+        self._err.close()
+
+    def wait(self) -> Finished:
+        """Waits for its end."""
+        rc = self._child.wait()
+        texts = []
+        for stream in (self._out, self._err):
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", errors="replace"))
+        return Finished(rc, *texts)
+
+
 def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Finished:
-    """Runs a child in its own process group and waits; an interrupt here ends the whole group."""
-    child = subprocess.Popen(
-        list(argv),
-        cwd=cwd,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        out, err = child.communicate()
-    except BaseException:
-        end_tree(child.pid, grace=2.0)
-        child.communicate()
-        raise
-    return Finished(child.returncode, out, err)
+    """Runs a child to its end; an interrupt here ends its whole group."""
+    with Running(argv, cwd=cwd, env=env) as child:
+        return child.wait()
 
 
 def end_tree(pid: int, *, grace: float = 10.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def approve(home: Home, server: Server, version: str | None, progress: Progress)
     started = deployed.client("stepfunctions").describe_execution(executionArn=arn)
     folder = home.runs / chosen.run
     former = read_json(folder / "record.json") if (folder / "record.json").is_file() else None
-    with dataset.temporary(deployed.engine.root) as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
         key = str(json.loads(started["input"])["key"])
         data = dataset.fetch_sample(deployed.engine, deployed["DataBucket"], key, Path(temporary))
         result = release_and_record(Work(home, deployed, progress, clock), outcome, data, approve=True)

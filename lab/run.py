@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import tomllib
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab import dataset, flow, launch, ledger, release, stack, synth
 from lab.clock import Clock
-from lab.dataset import Written
+from lab.dataset import Writing, Written
 from lab.errors import LabError
 from lab.flow import Outcome
 from lab.home import Home, merged_overrides, overrides, read_json
-from lab.launch import Server
+from lab.launch import Server, Starting
 from lab.progress import Progress
 from lab.release import Result, Work
 from lab.stack import Stack
@@ -33,19 +35,32 @@ class Options:
 
 
 def run(home: Home, options: Options, progress: Progress) -> Result:
-    """Runs the flow and leaves `.lab/runs/<run>/`. Raises LabError when it cannot even start."""
+    """Runs the flow and leaves `.lab/runs/<run>/`. Raises LabError when it cannot even start.
+
+    What does not wait for another starts at once: the engine comes up while the app synthesizes, and the data set is
+    written while the stack is deployed.
+    """
     clock = Clock()
     refuse_full_disk(home)
-    assembly = _assembly(home, options, progress, clock)
+    over = _overrides(options)
     with ExitStack() as stacked:
+        coming: Server | Starting | None = launch.running(home.up)
+        if coming is None:
+            coming = stacked.enter_context(launch.ephemeral(home, region=_region(home, options, over)))
+        with clock.phase("synth"):
+            progress.step("synth")
+            assembly = synth.given(options.app) if options.app else synth.synth(home, over)
+        name, settings = _data_settings(options, assembly)
+        writing = stacked.enter_context(dataset.writing(home, name, settings, coming.root))
         with clock.phase("start"):
-            progress.step("embedded AWS")
-            server, own = _server(home, assembly, stacked)
+            server = coming.ready()
+            progress.step(f"embedded AWS at {server.endpoint}")
         with clock.phase("deploy"):
-            progress.step("deploy" if own else f"deploy to the embedded AWS at {server.endpoint}")
+            progress.step("deploy")
             stack.deploy(server.engine(), assembly)
             deployed = stack.deployed(server.engine())
-        result, entries = _flow(Work(home, deployed, progress, clock), options)
+        work = Work(home, deployed, progress, clock)
+        result, entries = _flow(work, writing, options)
         progress.done()
     return release.finish(result, clock, entries)
 
@@ -61,52 +76,47 @@ def refuse_full_disk(home: Home) -> None:
         )
 
 
-def _assembly(home: Home, options: Options, progress: Progress, clock: Clock) -> synth.Assembly:
-    with clock.phase("synth"):
-        progress.step("synth")
-        if options.app is not None:
-            return synth.given(options.app)
-        name = options.dataset if options.dataset and not dataset.is_path(options.dataset) else None
-        return synth.synth(home, merged_overrides(overrides(name, options.size)))
+def _overrides(options: Options) -> dict[str, dict[str, Any]]:
+    name = options.dataset if options.dataset and not dataset.is_path(options.dataset) else None
+    return merged_overrides(overrides(name, options.size))
 
 
-def _server(home: Home, assembly: synth.Assembly, stacked: ExitStack) -> tuple[Server, bool]:
-    """The embedded AWS that `lab up` started, else one of our own that ends with `stacked`."""
-    server = launch.running(home.up)
-    if server is not None:
-        return server, False
-    region = stack.region_of(assembly.path)
-    return stacked.enter_context(launch.ephemeral(home, region=region)), True
+def _region(home: Home, options: Options, over: Mapping[str, Mapping[str, Any]]) -> str:
+    """The region to serve, known before synthesis; what is wrong with lab.toml is for synthesis to say."""
+    if options.app is not None:
+        return stack.region_of(options.app)
+    try:
+        table = tomllib.loads(home.config.read_text(encoding="utf-8")).get("lab", {})
+    except (OSError, ValueError):
+        table = {}
+    return str({**table, **over.get("lab", {})}.get("region", "us-east-1"))
 
 
-def _flow(work: Work, options: Options) -> tuple[Result, list[ledger.Entry]]:
-    """Data in, execution followed, release when approved; the result and the ledger as it then stands."""
-    with _data(work, options) as (data, key, before):
-        with work.clock.phase("polling"):
-            work.progress.step("flow")
-            arn = flow.started_by_event(work.stack, work.stack["FlowArn"], before, key)
-            outcome = flow.follow(work.stack, arn, "flow", work.progress)
-        if outcome.already_done:
-            result = _already_done(work, outcome, data, options)
-        else:
-            result = release.release_and_record(work, outcome, data, approve=options.approve)
-    return result, ledger.read(work.stack.engine.root)
-
-
-@contextmanager
-def _data(work: Work, options: Options) -> Iterator[tuple[Written, str, set[str]]]:
-    """Writes and uploads the data set; gives it, its manifest's key, and the executions there were before."""
-    settings = work.stack.settings.get("data") or {}
+def _data_settings(options: Options, assembly: synth.Assembly) -> tuple[str, dict[str, Any]]:
+    """The data set's name or path, and the `[data]` table as resolved."""
+    settings = read_json(assembly.path / "lab.json").get("settings", {}).get("data") or {}
     name = options.dataset or settings.get("path") or settings.get("dataset")
     if not name:
         raise LabError("no data set is named", "name one: --dataset, or dataset in the [data] table of lab.toml")
-    with dataset.temporary(work.stack.engine.root) as folder:
-        with work.clock.phase("data"):
-            work.progress.step(f"data set {name}")
-            data = dataset.write(work.home, str(name), settings, Path(folder))
-            before = flow.known(work.stack, work.stack["FlowArn"])
-            key = dataset.upload(work.stack.engine, work.stack["DataBucket"], data)
-        yield data, key, before
+    return str(name), settings
+
+
+def _flow(work: Work, writing: Writing, options: Options) -> tuple[Result, list[ledger.Entry]]:
+    """Data in, execution followed, release when approved; the result and the ledger as it then stands."""
+    with work.clock.phase("data"):
+        work.progress.step(f"data set {writing.dataset}")
+        data = writing.finish()
+        before = flow.known(work.stack, work.stack["FlowArn"])
+        key = dataset.upload(work.stack.engine, work.stack["DataBucket"], data)
+    with work.clock.phase("polling"):
+        work.progress.step("flow")
+        arn = flow.started_by_event(work.stack, work.stack["FlowArn"], before, key)
+        outcome = flow.follow(work.stack, arn, "flow", work.progress)
+    if outcome.already_done:
+        result = _already_done(work, outcome, data, options)
+    else:
+        result = release.release_and_record(work, outcome, data, approve=options.approve)
+    return result, ledger.read(work.stack.engine.root)
 
 
 def _already_done(work: Work, outcome: Outcome, data: Written, options: Options) -> Result:

@@ -38,11 +38,6 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def incoming(desk: Engine) -> Path:
-    return bulk.incoming(desk.root) / "digits"
-
-
-@pytest.fixture
 def bucket(desk: Engine) -> str:
     bulk.install(desk)
     desk.client("s3").create_bucket(Bucket="raw-data")
@@ -50,7 +45,7 @@ def bucket(desk: Engine) -> str:
 
 
 def test_the_manifest_comes_last_and_carries_what_the_flow_needs(
-    home: Home, desk: Engine, bucket: str, incoming: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home, desk: Engine, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
     s3 = desk.client("s3")
@@ -58,8 +53,9 @@ def test_the_manifest_comes_last_and_carries_what_the_flow_needs(
     monkeypatch.setattr(s3, "put_object", lambda **given: (order.append(given["Key"]), put(**given))[1])
     taken = bulk.put
     monkeypatch.setattr(bulk, "put", lambda *given: (order.append("objects"), taken(*given))[1])
-    data = dataset.write(home, "digits", {}, incoming)
-    key = dataset.upload(desk, bucket, data)
+    with dataset.writing(home, "digits", {}, desk.root) as written:
+        data = written.finish()
+        key = dataset.upload(desk, bucket, data)
     assert key == "raw/digits/_manifest.json" and order == ["objects", key]
     there = [row["Key"] for row in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     assert there == [key, "raw/digits/a/1.png", "raw/digits/a/2.png"]
@@ -68,12 +64,12 @@ def test_the_manifest_comes_last_and_carries_what_the_flow_needs(
     order.clear()
     dataset.upload(desk, bucket, data)
     assert order == [key], "the objects are there; only the event is wanted again"
+    assert list(bulk.incoming(desk.root).iterdir()) == []
 
 
-def test_a_sample_can_be_fetched_from_the_bucket(
-    home: Home, desk: Engine, bucket: str, incoming: Path, tmp_path: Path
-) -> None:
-    key = dataset.upload(desk, bucket, dataset.write(home, "digits", {}, incoming))
+def test_a_sample_can_be_fetched_from_the_bucket(home: Home, desk: Engine, bucket: str, tmp_path: Path) -> None:
+    with dataset.writing(home, "digits", {}, desk.root) as written:
+        key = dataset.upload(desk, bucket, written.finish())
     fetched = dataset.fetch_sample(desk, bucket, key, tmp_path / "back")
     assert fetched.sample() == ("a/1.png", b"a/1.png") and fetched.name == "digits"
 
@@ -85,14 +81,18 @@ def test_a_sample_can_be_fetched_from_the_bucket(
 def test_settings_that_shape_the_data_reach_the_writer(
     home: Home, tmp_path: Path, settings: dict[str, Any], options: list[str]
 ) -> None:
-    dataset.write(home, "digits", settings, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "options").read_text()) == options
+    with dataset.writing(home, "digits", settings, tmp_path) as written:
+        folder = written.finish().folder
+        assert json.loads((folder / "options").read_text()) == options
 
 
 def test_an_empty_folder_is_one_line(home: Home, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="has no subfolder with images") as caught:
-        dataset.write(home, str(tmp_path / "empty"), {}, tmp_path / "out")
+    with (
+        pytest.raises(DataError, match="has no subfolder with images") as caught,
+        dataset.writing(home, str(tmp_path / "empty"), {}, tmp_path) as written,
+    ):
+        written.finish()
     assert "\n" not in caught.value.message and caught.value.hint
 
 

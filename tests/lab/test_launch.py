@@ -82,6 +82,7 @@ def test_one_that_ignores_the_request_to_end_is_killed(home: Home, monkeypatch: 
     mode(home.repo, "stubborn")
     server = start(home)
     processes.end_tree(server.pid, grace=0.5)
+    launch.stop(server)
     assert left(home.root) == []
 
 
@@ -118,8 +119,14 @@ def test_a_port_in_use_is_one_clear_message(home: Home) -> None:
 
 
 def test_an_exception_inside_an_ephemeral_engine_ends_it_and_its_folder(home: Home) -> None:
-    with pytest.raises(RuntimeError, match="mine"), launch.ephemeral(home, region="us-east-1") as server:
-        assert server.root.is_dir()
+    with pytest.raises(RuntimeError, match="mine"), launch.ephemeral(home, region="us-east-1") as coming:
+        assert coming.ready().root.is_dir()
+        raise RuntimeError("mine")
+    assert left(home.root) == [] and list(home.engines.iterdir()) == []
+
+
+def test_one_that_is_still_on_its_way_up_is_ended_too(home: Home) -> None:
+    with pytest.raises(RuntimeError, match="mine"), launch.ephemeral(home, region="us-east-1"):
         raise RuntimeError("mine")
     assert left(home.root) == [] and list(home.engines.iterdir()) == []
 
@@ -137,7 +144,7 @@ def test_a_signal_ends_the_ephemeral_engine(home: Home, number: signal.Signals) 
         "import time; from pathlib import Path; from lab import launch, processes; from lab.home import Home;"
         f"processes.stop_like_ctrl_c(); repo = Path({str(home.repo)!r});"
         f"engine = launch.ephemeral(Home(repo, Path({str(home.root)!r}), repo / 'x'), region='us-east-1');"
-        "engine.__enter__(); print('up', flush=True)\n"
+        "engine.__enter__().ready(); print('up', flush=True)\n"
         "try: time.sleep(60)\n"
         "finally: engine.__exit__(None, None, None)"
     )

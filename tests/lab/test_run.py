@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab import cli, launch, run, stack, synth
+from lab import cli, launch, stack, synth
 from lab.home import Home
 from lab.stack import Stack
 
@@ -234,6 +234,9 @@ class Server:
     def __init__(self, cloud: Cloud) -> None:
         self.cloud, self.root = cloud, cloud.root
 
+    def ready(self) -> "Server":
+        return self
+
     def engine(self) -> Cloud:
         return self.cloud
 
@@ -255,10 +258,11 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     home = Home(repo, tmp_path / ".lab", repo / "lab.toml")
     monkeypatch.setattr("lab.home.find", lambda config=None: home)
     monkeypatch.setattr(launch, "running", lambda root: Server(made))
-    monkeypatch.setattr(run, "_assembly", lambda *_: synth.Assembly(tmp_path, "x", True, 0.0))
+    settings = {"data": {"dataset": "digits"}}
+    (tmp_path / "lab.json").write_text(json.dumps({"settings": settings}))
+    monkeypatch.setattr(synth, "synth", lambda *_: synth.Assembly(tmp_path, "x", True, 0.0))
     monkeypatch.setattr(stack, "deploy", lambda *_: False)
     monkeypatch.setattr("lab.bulk.put", lambda engine, bucket, prefix, folder, paths: None)
-    settings = {"data": {"dataset": "digits"}}
     monkeypatch.setattr(stack, "deployed", lambda engine: Stack(engine, "ml-lab-dev", OUTPUTS, settings))
     return made
 

@@ -152,7 +152,7 @@ def sample(folder: Path) -> Path:
 def test_the_labs_own_commands_answer(desk: Desk, tmp_path: Path) -> None:
     lab = desk.project.lab
     asked = lab("invoke", str(sample(tmp_path)))
-    assert asked.returncode == 0 and "label" in asked.stdout, asked.stderr
+    assert asked.returncode == 0 and "model version 1.0." in asked.stdout, asked.stderr
     status = lab("status")
     assert status.returncode == 0 and "InService" in status.stdout and "HEALTHY" in status.stdout
     log = lab("logs", "train")

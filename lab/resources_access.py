@@ -38,6 +38,11 @@ def _read_role(made: Made) -> Properties:
     return {**role, "Policies": policies, "ManagedPolicyArns": attached, "PermissionsBoundary": boundary}
 
 
+def _role_arn(made: Made) -> str:
+    path = made.properties.get("Path", "/")
+    return f"arn:aws:iam::{made.site.engine.account}:role{path}{made.id}"
+
+
 def _inline(made: Made, role: str, name: str) -> dict[str, Any]:
     found = made.site.call("iam", "get_role_policy", {"RoleName": role, "PolicyName": name})
     return {"PolicyName": found["PolicyName"], "PolicyDocument": found["PolicyDocument"]}
@@ -162,7 +167,7 @@ KINDS = (
             "PermissionsBoundary", "Policies", "RoleName", "Tags",
         }),
         _make_role, _read_role, _drop_role, _change_role,
-        {"Arn": lambda made: made.site.call("iam", "get_role", {"RoleName": made.id})["Role"]["Arn"]},
+        {"Arn": _role_arn},
         note="Every child runs with its role's session, and only if the role trusts its service. Permissions are "
         "kept and read back, not enforced.",
         fixed=frozenset({"Path", "RoleName"}),

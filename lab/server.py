@@ -40,6 +40,11 @@ STAND_INS = (
     "lab.greengrassv2",
 )
 HOST = "127.0.0.1"
+# Services whose name in CloudFormation is that of their API.
+CLIENTS = {
+    "budgets", "cloudwatch", "codebuild", "dynamodb", "ecr", "events", "glue", "greengrassv2", "iam", "iot", "kms",
+    "lambda", "logs", "s3", "sagemaker", "sns", "stepfunctions",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module(name).install(engine)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         _announce(engine)
+        threading.Thread(target=_warm, args=(engine,), daemon=True).start()
         stop.wait()
     finally:
         (root / "engine.json").unlink(missing_ok=True)
@@ -111,6 +117,8 @@ def _bind(port: int) -> Any:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
+    from lab import once
+
     class Quiet(MotoRequestHandler):  # type: ignore[misc]  # moto is untyped
         """Keep-alive, and one log line for a request only when the server could not answer it."""
 
@@ -122,6 +130,7 @@ def _bind(port: int) -> Any:
 
     # Bound here: werkzeug answers a port that is taken with advice about its own command line.
     bound = socket.create_server((HOST, port), backlog=128)
+    once.install()
     application = DomainDispatcherApplication(create_backend_app)
     return make_server(HOST, port, application, threaded=True, request_handler=Quiet, fd=bound.detach())
 
@@ -135,6 +144,14 @@ def _announce(engine: Engine) -> None:
         "account": engine.account,
     }
     write_atomically(engine.root / "engine.json", json.dumps(said))
+
+
+def _warm(engine: Engine) -> None:
+    """Makes the clients that a deployment asks for while the caller still reads its assembly."""
+    from lab.resources import KINDS
+
+    for service in sorted({kind.type.split("::")[1].lower() for kind in KINDS.values()} & CLIENTS):
+        engine.client(service)
 
 
 def _watch(parent: int, stop: threading.Event) -> None:

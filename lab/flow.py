@@ -74,8 +74,8 @@ def started_by_event(stack: Stack, flow_arn: str, before: set[str], needle: str)
     )
 
 
-def follow(stack: Stack, arn: str, flow: str, progress: Progress, earlier: Sequence[State] = ()) -> Outcome:
-    """Shows an execution until it ends. `earlier` states (of a flow before it) stay on display."""
+def follow(stack: Stack, arn: str, flow: str, progress: Progress) -> Outcome:
+    """Shows an execution until it ends. `flow` is the state machine's short name in the record."""
     client = stack.client("stepfunctions")
     epochs = _Epochs(stack.engine.root)
     looks = 0
@@ -83,7 +83,7 @@ def follow(stack: Stack, arn: str, flow: str, progress: Progress, earlier: Seque
         looks += 1
         events = history.events_of(client, arn)
         states = history.states_of(events, flow)
-        progress.states([*earlier, *states])
+        progress.states(states)
         for line in epochs.news(states):
             progress.epoch(line)
         if history.ended(events) or looks % 20 == 0:

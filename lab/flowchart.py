@@ -155,6 +155,7 @@ def _service(resource: str) -> str:
         "ecr": "ECR",
         "s3": "S3",
         "greengrassv2": "Greengrass",
+        "iot": "IoT",
     }
     return known.get(service, service)
 

@@ -58,7 +58,7 @@ class Plain:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._told: dict[str, int] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -68,9 +68,9 @@ class Plain:
 
     def states(self, states: list[State]) -> None:
         for state in states:
-            if state.end is not None and state.name not in self._told:
-                self._told[state.name] = state.visits
-                self.say(f"  {state.name:<18} {state.resource:<40} {state.seconds:7.1f} s  {_word(state)}")
+            if state.end is not None and (state.flow, state.name) not in self._told:
+                self._told.add((state.flow, state.name))
+                self.say(f"  {state.name:<20} {state.resource:<40} {state.seconds:7.1f} s  {_word(state)}")
 
     def epoch(self, line: str) -> None:
         self.say(f"    {line}")

@@ -2,6 +2,7 @@
 
 record.json            the summary: status, states, metrics, gate, artefacts, where it serves, times, cost
 flow.json              both state machines as deployed, for the picture
+    settings.json          lab.toml as resolved
 logs/NN-<State>/log.txt   what the state's job said; for a state without a job, its events
 curated/ train/ evaluate/ gate/ export/   the data bucket's prefixes of this run
 release/               the release's manifest and artefacts
@@ -44,6 +45,7 @@ def collect(stack: Stack, flow: Outcome, release: Outcome | None, folder: Path, 
         _download(stack, f"releases/{manifest['version']}/", folder / "release")
     _copy_edge(stack, root, folder)
     _write_definitions(stack, folder)
+    write_atomically(folder / "settings.json", json.dumps(stack.settings, indent=1))
     record: dict[str, Any] = {
         "run": flow.run,
         "status": _status(flow, release),

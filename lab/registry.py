@@ -72,7 +72,8 @@ def invoke(stack: Stack, body: bytes, content_type: str) -> dict[str, Any]:
             EndpointName=name, Body=body, ContentType=content_type, Accept="application/json"
         )
     except ClientError as error:
-        raise LabError(f"the endpoint {name} answered: {error.response['Error']['Message']}", "lab status") from None
+        message = f"the endpoint {name} answered: {error.response['Error']['Message']}"
+        raise LabError(message, "it takes pictures as .png or .jpg, tensors as .npy or .json; lab status") from None
     whole: dict[str, Any] = json.loads(answer["Body"].read())
     return whole
 

@@ -68,7 +68,7 @@ def _release(work: Work, outcome: Outcome) -> Outcome:
     before = flow.known(work.stack, work.stack["ReleaseFlowArn"])
     registry.decide(work.stack, mine[0], registry.APPROVED)
     arn = flow.started_by_event(work.stack, work.stack["ReleaseFlowArn"], before, mine[0].arn)
-    return flow.follow(work.stack, arn, "release", work.progress, outcome.states)
+    return flow.follow(work.stack, arn, "release", work.progress)
 
 
 def check_release(deployed: Stack, written: dict[str, Any], data: Written) -> LabError | None:

@@ -15,6 +15,7 @@ from lab.home import read_json, write_atomically
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 METRICS = {"classification": "accuracy", "regression": "rmse"}
 PNG = b"\x89PNG\r\n\x1a\n"
+SPLITS = ("train", "validation", "test")
 HEADLINES = {"SUCCEEDED": "succeeded", "REFUSED": "refused by the gate", "FAILED": "failed"}
 
 
@@ -48,6 +49,7 @@ def _context(folder: Path) -> dict[str, Any]:
         "flows": [Markup(svg) for svg in _flows(folder, record)],
         "failed": [row for row in record["states"] if row["status"] == "FAILED"],
         "intervals": Markup(pictures.intervals(models, metric, f"{metric} with 95 % intervals")),
+        "criteria": criteria(record, _read(folder / "settings.json")),
         "losses": Markup(pictures.curves(report.get("history") or [], "loss", "loss by epoch")),
         "scores": Markup(pictures.curves(report.get("history") or [], "accuracy", "accuracy by epoch")),
         "matrix": Markup(pictures.confusion(report.get("confusion") or [], report.get("classes") or [])),
@@ -61,6 +63,32 @@ def _context(folder: Path) -> dict[str, Any]:
         "time_rows": time_rows,
         "recipes": sorted(path.name for path in folder.glob("recipes/*.json")),
     }
+
+
+def criteria(record: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The signed criteria beside what was reached: name, asked, got. The verdict on them is the gate's own."""
+    metrics = record["metrics"]
+    test: Mapping[str, Any] = metrics.get("test") or {}
+    chosen = [row for row in record["artifacts"] if row.get("chosen")]
+    rows = []
+    for key, asked in (settings.get("gate") or {}).items():
+        if asked is None or asked is False:
+            continue
+        if key in ("beat_baseline", "beat_champion"):
+            rivals = metrics.get("baseline") or {} if key == "beat_baseline" else {"champion": metrics.get("champion")}
+            got = ", ".join(f"{name} {figure(row.get('accuracy'))}" for name, row in rivals.items() if row) or "none"
+            rows.append((key, "yes", got.replace("_", " ")))
+        elif key == "min_agreement":
+            rows.append((key, figure(asked), figure(min((row["agreement"] for row in chosen), default=None))))
+        elif key == "max_metric_drop":
+            rows.append((key, figure(asked), figure(max((row["metric_drop"] for row in chosen), default=None))))
+        else:
+            rows.append((key, figure(float(asked)), figure(test.get(key))))
+    for row in chosen:
+        limit = (settings.get("targets") or {}).get(row["target"], {}).get("p95_ms")
+        if limit is not None:
+            rows.append((f"{row['target']}: p95 ms", figure(limit), figure(row["p95_ms"])))
+    return rows
 
 
 def _models(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -87,7 +115,7 @@ def _flows(folder: Path, record: Mapping[str, Any]) -> list[str]:
 def _counts(data: Mapping[str, Any], contract: Mapping[str, Any]) -> dict[str, Any]:
     """Samples per split and class as a table: columns, rows with a share for a bar, the sum."""
     counts: Any = contract.get("counts") or data.get("counts") or {}
-    splits = {str(name): row for name, row in counts.items() if isinstance(row, dict)}
+    splits = {name: counts[name] for name in SPLITS if isinstance(counts.get(name), dict)}
     classes = list(dict.fromkeys(label for row in splits.values() for label in row))
     most = max((sum(int(row.get(label, 0)) for row in splits.values()) for label in classes), default=1) or 1
     rows = []

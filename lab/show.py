@@ -49,7 +49,7 @@ def summary(record: Mapping[str, Any], folder: Path) -> None:
     for name, value in _lines(record):
         table.add_row(name, Text(value))
     style = "bold green" if record["status"] == "SUCCEEDED" else "bold red"
-    console.print(Text(f"{record['status']}", style), Text(f"run {record['run']}"))
+    console.print(Text(f"{record['status']}", style) + Text(f" run {record['run']}", ""), soft_wrap=True)
     console.print(table)
     console.print(Text(f"report   {folder / 'report.html'}"), soft_wrap=True)
     if record.get("approval") == "PendingManualApproval":
@@ -100,7 +100,7 @@ def status(found: Mapping[str, Any]) -> None:
     engine = found["engine"]
     console.print(Text(f"embedded AWS  {engine['endpoint']}  process {engine['pid']}  {engine['region']}"))
     console.print(Text(f"stack         {found['stack']['name']}"))
-    _table(console, "executions", ("flow", "run", "status", "started"), found["executions"])
+    _table(console, "executions", ("flow", "status", "started", "run"), found["executions"])
     _table(console, "packages", ("version", "approval", "run"), found["packages"])
     endpoint = found["endpoint"]
     console.print(Text(f"endpoint      {endpoint['name']} {endpoint['status']}" if endpoint else "endpoint      none"))
@@ -108,12 +108,10 @@ def status(found: Mapping[str, Any]) -> None:
 
 
 def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        console.print(Text(f"{title:<13} none"))
-        return
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(str(row.get(column))) for column in columns))
-    console.print(table)
+    """Rows under a title, a line each whatever the terminal's width: what is read here is also piped and copied."""
+    texts = [["–" if row.get(column) is None else str(row[column]) for column in columns] for row in rows]
+    console.print(Text(f"{title:<13} {'' if texts else 'none'}".rstrip()))
+    widths = [max((len(text[index]) for text in texts), default=0) for index in range(len(columns))]
+    for text in texts:
+        line = "  ".join(word.ljust(width) for word, width in zip(text, widths, strict=True)).rstrip()
+        console.print(Text(f"  {line}"), soft_wrap=True)

@@ -78,7 +78,12 @@ def _executions(deployed: Stack, output: str) -> list[dict[str, str]]:
     rows.sort(key=lambda row: row["startDate"], reverse=True)
     name = deployed[output].rpartition(":")[2]
     return [
-        {"flow": name, "run": row["name"], "status": row["status"], "started": row["startDate"].isoformat()}
+        {
+            "flow": name,
+            "run": row["name"],
+            "status": row["status"],
+            "started": row["startDate"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        }
         for row in rows
     ]
 

@@ -166,6 +166,10 @@ def write_run(folder: Path, *, definitions: dict[str, Any] | None = None, rows: 
         "evaluate/report.json": evaluation,
         "curated/data_report.json": data,
         "curated/contract.json": contract,
+        "settings.json": {
+            "gate": {"accuracy": 0.95, "log_loss": None, "beat_baseline": True, "min_agreement": 0.995},
+            "targets": {"edge-x86": {"p95_ms": 50.0}},
+        },
         "recipes/ml-lab-dev.Model-1.0.141256873.json": {},
     }.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +211,17 @@ def test_a_whole_run_has_every_section_and_nothing_from_the_network(tmp_path: Pa
     assert "default-src 'none'" in text
     for expected in ("0.9889", "ml-lab-dev-desk-1", "onnx-fp32", "truncated PNG", "1.0.141256873", "InService"):
         assert expected in text
+
+
+def test_the_gate_shows_what_was_asked_and_what_was_reached(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    record, settings = (json.loads((folder / name).read_text()) for name in ("record.json", "settings.json"))
+    assert report.criteria(record, settings) == [
+        ("accuracy", "0.9500", "0.9889"),
+        ("beat_baseline", "yes", "majority 0.1000, logistic regression 0.9611"),
+        ("min_agreement", "0.9950", "1.0000"),
+        ("edge-x86: p95 ms", "50.00", "0.3400"),
+    ]
 
 
 def test_a_run_that_stopped_early_says_what_it_did_not_reach(tmp_path: Path) -> None:

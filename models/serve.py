@@ -1,113 +1,32 @@
 """The endpoint's HTTP server: `GET /ping`, `POST /invocations`, as SageMaker asks of a container.
 
-Bodies: `image/png` and `image/jpeg` (one picture), `application/x-npy` (uint8 [C, H, W] or [N, C, H, W]) and
-`application/json` (`{"instances": [[[…]]]}`, each instance [C, H, W] of integers 0..255). Answers are JSON:
-`{"model_version", "predictions": [{"label", "index", "confidence", "probabilities"}]}`. A body that cannot be
-answered gets a 4xx with `{"error": {"code", "message"}}`.
+Bodies are those of `models.payload`. Answers are JSON: `{"model_version", "predictions": [{"label", "index",
+"confidence", "probabilities"}]}`. A body that cannot be answered gets a 4xx with `{"error": {"code", "message"}}`.
 """
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
 import logging
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from models import features
-from models.contract import Contract
+from models.payload import LIMIT_BYTES, BadRequest, read
 from models.runtime import Model, Prediction
 
-LIMIT_BYTES = 6 * 1024 * 1024  # SageMaker's own limit of a request body
-LIMIT_BATCH = 1024
+# More requests than this wait: decoding is what takes memory, and more at once than cores makes no one faster.
+AT_ONCE = 4
+# So much of a body that is too large is still taken off the line: a connection cut earlier would lose the answer.
+LIMIT_DISCARD = 4 * LIMIT_BYTES
 VERSION_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 log = logging.getLogger(__name__)
-
-Pixels = npt.NDArray[np.uint8]
-
-
-class BadRequest(Exception):
-    """A request that gets a 4xx: `status`, a code for programs, a message for people."""
-
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
-def picture(body: bytes, contract: Contract) -> Pixels:
-    """One encoded picture as a batch of one."""
-    try:
-        return features.decode(body, contract.shape)[None]
-    except features.CorruptSample as error:
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "corrupt", str(error)) from error
-
-
-def npy(body: bytes, contract: Contract) -> Pixels:
-    """An array in numpy's own format, which is never unpickled."""
-    try:
-        array = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError) as error:
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "corrupt", f"not a numpy array: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "corrupt", "an archive of arrays; send one array")
-    return batch(array, contract)
-
-
-def instances(body: bytes, contract: Contract) -> Pixels:
-    """`{"instances": [...]}` of nested lists."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "corrupt", f"not JSON: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "schema", 'expected {"instances": [...]}')
-    try:
-        array = np.asarray(document["instances"], np.float64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "schema", f"instances are not one numeric array: {error}") from error
-    return batch(array, contract)
-
-
-READERS: dict[str, Callable[[bytes, Contract], Pixels]] = {
-    "image/png": picture,
-    "image/jpeg": picture,
-    "application/x-npy": npy,
-    "application/json": instances,
-}
-
-
-def batch(array: npt.NDArray[Any], contract: Contract) -> Pixels:
-    """`array` as uint8 [N, C, H, W]; BadRequest for another shape, kind, or values outside 0..255."""
-    if array.ndim == 3:
-        array = array[None]
-    if tuple(array.shape[1:]) != tuple(contract.shape) or not 1 <= len(array) <= LIMIT_BATCH:
-        wanted = f"[N <= {LIMIT_BATCH}, {', '.join(map(str, contract.shape))}]"
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "shape", f"expected {wanted}, got {list(array.shape)}")
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array, np.uint8)
-    if array.dtype.kind not in "iuf" or not bool(np.all((array >= 0) & (array <= 255) & (array == np.floor(array)))):
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "values", "pixels are whole numbers from 0 to 255")
-    return np.ascontiguousarray(array, np.uint8)
-
-
-def read(content_type: str, body: bytes, contract: Contract) -> Pixels:
-    """A request's body as a batch, by its content type."""
-    reader = READERS.get(content_type.partition(";")[0].strip().lower())
-    if reader is None:
-        known = ", ".join(READERS)
-        raise BadRequest(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"{content_type or 'nothing'}; send one of {known}"
-        )
-    return reader(body, contract)
 
 
 def answer(model: Model, prediction: Prediction) -> dict[str, Any]:
@@ -129,11 +48,16 @@ def answer(model: Model, prediction: Prediction) -> dict[str, Any]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection. `model` is set on the subclass that `server` makes."""
+    """One connection. `server` makes a subclass with its `model` and the `turn` that bounds what runs at once."""
 
     model: Model
+    turn: threading.Semaphore
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # else a broken request line gets an answer without a status
     timeout = 60
+    # Headers and body in one packet: in two, the second waits for the client's delayed acknowledgement, 40 ms.
+    wbufsize = -1
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         if self.path == "/ping":
@@ -143,30 +67,57 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            if self.path != "/invocations":
-                raise BadRequest(HTTPStatus.NOT_FOUND, "path", f"{self.path}; post to /invocations")
-            pixels = read(self.headers.get("Content-Type", ""), self._body(), self.model.contract)
-            self._send(HTTPStatus.OK, answer(self.model, self.model.predict(pixels)))
+            status, document = HTTPStatus.OK, self._answer(self._body())
         except BadRequest as error:
-            self._send(error.status, _error(error.code, str(error)))
+            status, document = error.status, _error(error.code, str(error))
+        except Exception as error:
+            if isinstance(error, OSError):  # the line broke
+                raise
+            log.exception("a request could not be answered")
+            status, document = HTTPStatus.INTERNAL_SERVER_ERROR, _error("internal", "see the endpoint's log")
+        self._send(status, document)
+
+    def handle_expect_100(self) -> bool:
+        """Says at once that the body may come: curl waits a second for it."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def _answer(self, body: bytes) -> dict[str, Any]:
+        if self.path != "/invocations":
+            raise BadRequest(HTTPStatus.NOT_FOUND, "path", f"{self.path}; post to /invocations")
+        with self.turn:
+            pixels = read(self.headers.get("Content-Type", ""), body, self.model.contract)
+            return answer(self.model, self.model.predict(pixels))
 
     def _body(self) -> bytes:
+        """The body by its length; a connection whose body stays unread cannot be used again."""
         try:
             length = int(self.headers.get("Content-Length", ""))
         except ValueError:
             self.close_connection = True
             raise BadRequest(HTTPStatus.LENGTH_REQUIRED, "length", "Content-Length is missing") from None
         if not 0 < length <= LIMIT_BYTES:
-            self.close_connection = True
-            limit = f"{length} bytes; 1 to {LIMIT_BYTES} are taken"
-            raise BadRequest(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE if length > 0 else HTTPStatus.BAD_REQUEST, "length", limit
-            )
+            self._discard(length)
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if length > 0 else HTTPStatus.BAD_REQUEST
+            raise BadRequest(status, "length", f"{length} bytes; 1 to {LIMIT_BYTES} are taken")
         body = self.rfile.read(length)
         if len(body) < length:
             self.close_connection = True
             raise BadRequest(HTTPStatus.BAD_REQUEST, "length", f"{len(body)} of {length} bytes arrived")
         return body
+
+    def _discard(self, length: int) -> None:
+        self.close_connection = True
+        left = length if length <= LIMIT_DISCARD else 0
+        while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):
+            left -= len(part)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """The standard library's own refusals (a broken request line, a method we lack) in our form."""
+        self.close_connection = True
+        status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
+        self._send(status, _error("request", message or status.phrase))
 
     def _send(self, status: HTTPStatus, document: dict[str, Any]) -> None:
         data = json.dumps(document).encode()
@@ -174,8 +125,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.send_header(VERSION_HEADER, f"model_version={self.model.version}")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
         log.info("%s " + format, self.address_string(), *args)
@@ -185,13 +139,55 @@ def _error(code: str, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}
 
 
-def server(model: Model, host: str, port: int) -> ThreadingHTTPServer:
+class Server(ThreadingHTTPServer):
+    """A thread per connection; closing waits for the answers under way and hangs up on who asks nothing."""
+
+    daemon_threads = False
+    block_on_close = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        self._open: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self._closing = False
+        super().__init__(address, handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            self._open.add(request)
+            if self._closing:
+                _hang_up(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._guard:
+                self._open.discard(request)
+
+    def server_close(self) -> None:
+        """Ends reading on every connection: one that waits for a next request ends, one that answers may finish."""
+        with self._guard:
+            self._closing = True
+            for connection in self._open:
+                _hang_up(connection)
+        super().server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no error of ours; anything else is logged whole."""
+        if isinstance(sys.exception(), ConnectionError):
+            log.info("%s went away", client_address[0])
+        else:
+            log.exception("%s: the answer failed", client_address[0])
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client was faster
+        connection.shutdown(socket.SHUT_RD)
+
+
+def server(model: Model, host: str, port: int) -> Server:
     """A bound server for `model`; port 0 takes a free one. `serve_forever` starts it."""
-    bound = type("BoundHandler", (Handler,), {"model": model})
-    made = ThreadingHTTPServer((host, port), bound)
-    made.daemon_threads = False  # so that closing waits for the answers under way
-    made.block_on_close = True
-    return made
+    turn = threading.Semaphore(AT_ONCE)
+    return Server((host, port), type("BoundHandler", (Handler,), {"model": model, "turn": turn}))
 
 
 def serve(model_dir: Path, host: str, port: int, threads: int | None = None) -> None:

@@ -1,0 +1,129 @@
+"""The evaluation report: every key that gate, report page and notebook read, and figures that agree with the data."""
+
+import base64
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import curated as reader
+from models import evaluate, gate, net
+from models.contract import Contract
+
+KEYS = {
+    "schema", "run", "dataset", "modality", "task", "classes", "counts", "metrics", "paired", "calibration",
+    "confusion", "per_class", "worst", "samples", "history",
+}  # fmt: skip
+MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
+
+
+@pytest.fixture(scope="module")
+def report(trained: Path, curated: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return evaluate.evaluate(trained, curated, trained, tmp_path_factory.mktemp("report"), run="run-1")
+
+
+def finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    if isinstance(value, list):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def test_the_report_is_written_as_it_is_returned(trained: Path, curated: Path, tmp_path: Path) -> None:
+    found = evaluate.evaluate(trained, curated, None, tmp_path / "new" / "folder", run="run-7")
+    assert json.loads((tmp_path / "new" / "folder" / "report.json").read_text("utf-8")) == found
+    assert (found["schema"], found["run"]) == (1, "run-7")
+    assert found["metrics"]["champion"] is None
+    assert found["paired"]["champion"] is None
+
+
+def test_the_report_has_every_key(report: dict[str, Any], curated: Path) -> None:
+    contract = Contract.load(curated / "contract.json")
+    assert set(report) >= KEYS
+    assert report["classes"] == list(contract.classes)
+    assert report["counts"] == contract.document()["counts"]
+    assert (report["dataset"], report["modality"], report["task"]) == ("surface-defects", "image", "classification")
+    assert [row["epoch"] for row in report["history"]] == [1, 2, 3]
+
+
+def test_every_number_is_finite(report: dict[str, Any]) -> None:
+    assert finite(report)
+
+
+def test_model_baselines_and_champion_have_the_same_figures_with_intervals(report: dict[str, Any]) -> None:
+    wanted = {f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")}
+    assert set(report["metrics"]["baseline"]) == {"majority", "logistic_regression"}
+    found = [report["metrics"]["test"], report["metrics"]["champion"], *report["metrics"]["baseline"].values()]
+    for figures in found:
+        assert set(figures) == wanted
+
+
+def test_the_confusion_counts_every_test_sample_and_gives_the_accuracy(report: dict[str, Any], curated: Path) -> None:
+    labels = reader.read(curated, "test")[1]
+    matrix = np.array(report["confusion"])
+    assert matrix.sum(1).tolist() == np.bincount(labels, minlength=4).tolist()
+    assert report["metrics"]["test"]["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    assert [row["support"] for row in report["per_class"]] == matrix.sum(1).tolist()
+    assert [row["class"] for row in report["per_class"]] == report["classes"]
+
+
+def test_a_champion_that_is_the_model_itself_is_a_tie(report: dict[str, Any]) -> None:
+    assert report["metrics"]["champion"] == report["metrics"]["test"]
+    assert report["paired"]["champion"]["difference"] == 0.0
+    assert not gate.decide(report, {"beat_champion": True}).passed
+
+
+def test_the_best_baseline_is_compared_pair_by_pair(report: dict[str, Any]) -> None:
+    baselines = report["metrics"]["baseline"]
+    paired = report["paired"]["best_baseline"]
+    best = max(figures["accuracy"] for figures in baselines.values())
+    assert baselines[paired["name"]]["accuracy"] == best
+    assert paired["difference"] == pytest.approx(report["metrics"]["test"]["accuracy"] - best)
+
+
+def test_the_worst_mistakes_come_first_and_are_mistakes(report: dict[str, Any]) -> None:
+    rows = report["worst"]
+    assert 0 < len(rows) <= evaluate.SHOWN_MISTAKES
+    assert [row["confidence"] for row in rows] == sorted((row["confidence"] for row in rows), reverse=True)
+    for row in rows:
+        assert row["label"] != row["predicted"]
+        assert row["source"].startswith(f"{row['label']}/")
+
+
+def test_pictures_are_pngs_and_small_ones_are_enlarged(report: dict[str, Any]) -> None:
+    assert {row["label"] for row in report["samples"]} == set(report["classes"])
+    for row in [*report["samples"], *report["worst"]]:
+        with Image.open(io.BytesIO(base64.b64decode(row["png_base64"]))) as image:
+            assert (image.format, image.size) == ("PNG", (64, 64))
+
+
+def test_a_colour_picture_keeps_its_colours() -> None:
+    tensor = np.zeros((3, 100, 80), np.uint8)
+    tensor[0] = 255
+    with Image.open(io.BytesIO(base64.b64decode(evaluate.png(tensor)))) as image:
+        assert (image.size, image.getpixel((3, 3))) == ((80, 100), (255, 0, 0))
+
+
+def test_the_net_answers_with_probabilities(trained: Path, curated: Path) -> None:
+    answers = evaluate.answers(net.load(trained)[0], reader.read(curated, "test")[0])
+    np.testing.assert_allclose(answers.sum(1), 1.0, atol=1e-6)
+
+
+def test_a_champion_of_other_classes_is_no_rival(trained: Path, curated: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(trained, tmp_path / "champion"))
+    document = Contract.load(trained / "contract.json").document() | {"classes": ["a", "b", "c", "d"]}
+    (other / "contract.json").write_text(json.dumps(document))
+    found = evaluate.evaluate(trained, curated, other, tmp_path / "report")
+    assert found["metrics"]["champion"] is None
+
+
+def test_a_report_of_the_evaluation_goes_through_the_gate(report: dict[str, Any]) -> None:
+    assert gate.decide(report, {"accuracy": 0.0, "log_loss": 100.0}).passed
+    assert not gate.decide(report, {"accuracy": 1.01}).passed

@@ -1,0 +1,209 @@
+"""Training: what it writes, that a break leaves no trace, and that it learns."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models import baseline, curated, evaluate, net, train
+from models.checkpoint import CheckpointError
+from models.contract import Contract
+
+SMALL = train.Config(epochs=3, seed=5, batch=16)
+
+
+class Interrupted(Exception):
+    """A machine that was taken away."""
+
+
+def quiet(figures: dict[str, Any]) -> None:
+    """Nobody listens."""
+
+
+def after(epoch: int) -> Callable[[dict[str, Any]], None]:
+    def stop(figures: dict[str, Any]) -> None:
+        if figures["epoch"] == epoch:
+            raise Interrupted
+
+    return stop
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    return (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs without a break, `model` and `checkpoints`. Read only."""
+    folder = tmp_path_factory.mktemp("whole")
+    train.train(SMALL, curated, folder / "model", folder / "checkpoints", quiet)
+    return folder
+
+
+def test_training_writes_the_model_its_contract_and_its_history(whole: Path, curated: Path) -> None:
+    model, contract = net.load(whole / "model")
+    assert contract == Contract.load(curated / "contract.json")
+    assert isinstance(model, net.ConvNet)
+    history = json.loads((whole / "model" / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    for row in history:
+        assert {"epoch", "train_loss", "val_loss", "val_accuracy"} <= set(row)
+        assert np.isfinite(list(row.values())).all()
+
+
+def test_each_epoch_is_told_as_it_ends_and_the_last_is_returned(curated: Path, tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    last = train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", told.append)
+    assert json.loads((tmp_path / "model" / "history.json").read_text()) == told
+    assert last == told[-1]
+
+
+def test_the_same_seed_gives_the_very_same_weights(whole: Path, curated: Path, tmp_path: Path) -> None:
+    train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    assert same_weights(whole / "model", tmp_path / "model")
+
+
+def test_another_seed_gives_others(whole: Path, curated: Path, tmp_path: Path) -> None:
+    other = train.Config(epochs=3, seed=6, batch=16)
+    train.train(other, curated, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    assert not same_weights(whole / "model", tmp_path / "model")
+
+
+@pytest.mark.parametrize("epochs", [(1,), (2,), (1, 2)])
+def test_an_interrupted_run_ends_with_the_very_same_weights(
+    whole: Path, curated: Path, tmp_path: Path, epochs: tuple[int, ...]
+) -> None:
+    for number, epoch in enumerate(epochs):
+        with pytest.raises(Interrupted):
+            train.train(SMALL, curated, tmp_path / f"model {number}", tmp_path / "checkpoints", after(epoch))
+    told: list[dict[str, Any]] = []
+    train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", told.append)
+    assert [row["epoch"] for row in told] == list(range(epochs[-1] + 1, 4))
+    assert same_weights(whole / "model", tmp_path / "model")
+    history = (tmp_path / "model" / "history.json").read_text()
+    assert history == (whole / "model" / "history.json").read_text()
+
+
+def test_a_finished_run_that_is_started_again_trains_nothing_and_writes_the_same(
+    whole: Path, curated: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
+    told: list[dict[str, Any]] = []
+    train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", told.append)
+    assert told == []
+    assert same_weights(whole / "model", tmp_path / "model")
+
+
+def test_another_configurations_checkpoint_is_not_gone_on_from(whole: Path, curated: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
+    told: list[dict[str, Any]] = []
+    other = train.Config(epochs=2, seed=5, batch=16)
+    train.train(other, curated, tmp_path / "model", tmp_path / "checkpoints", told.append)
+    assert [row["epoch"] for row in told] == [1, 2]
+
+
+def test_another_data_sets_checkpoint_is_not_gone_on_from(whole: Path, curated: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
+    shutil.copytree(curated, tmp_path / "curated")
+    document = Contract.load(curated / "contract.json").document() | {"mean": [99.0]}
+    (tmp_path / "curated" / "contract.json").write_text(json.dumps(document))
+    told: list[dict[str, Any]] = []
+    train.train(SMALL, tmp_path / "curated", tmp_path / "model", tmp_path / "checkpoints", told.append)
+    assert [row["epoch"] for row in told] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", ["truncated weights", "no weights", "broken state"])
+def test_a_damaged_checkpoint_is_refused_with_what_to_do(
+    whole: Path, curated: Path, tmp_path: Path, damage: str
+) -> None:
+    folder = Path(shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints"))
+    (weights,) = folder.glob("*.safetensors")
+    if damage == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "no weights":
+        weights.unlink()
+    else:
+        (folder / "state.json").write_text("{")
+    with pytest.raises(CheckpointError, match="to start anew"):
+        train.train(SMALL, curated, tmp_path / "model", folder, quiet)
+
+
+def test_weights_without_their_state_are_no_checkpoint(whole: Path, curated: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints"))
+    (folder / "state.json").unlink()
+    train.train(SMALL, curated, tmp_path / "model", folder, quiet)
+    assert same_weights(whole / "model", tmp_path / "model")
+
+
+def test_checkpoints_hold_no_pickle_and_do_not_pile_up(whole: Path) -> None:
+    names = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert names == ["epoch-0003.safetensors", "state.json"]
+    assert load_file(whole / "checkpoints" / "epoch-0003.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"size": "huge"}, "size is 'huge'; allowed: tiny, base"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch": 1}, "batch 1; they start at 1 and 2"),
+        ({"rate": 0.0}, "rate is 0.0"),
+        ({"rate": 1.5}, "rate is 1.5"),
+        ({"rate": float("nan")}, "rate is nan"),
+        ({"decay": -0.1}, "decay -0.1"),
+        ({"shift": 0.5}, "shift 0.5"),
+        ({"shift": -0.1}, "shift -0.1"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train.Config(**given)
+
+
+@pytest.mark.parametrize("batch", [2, 7, 1000])
+def test_any_batch_size_trains_with_no_batch_of_one_left_over(curated: Path, tmp_path: Path, batch: int) -> None:
+    config = train.Config(epochs=1, batch=batch)
+    found = train.train(config, curated, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    assert np.isfinite(found["train_loss"])
+
+
+def test_a_split_without_samples_is_named(curated: Path, tmp_path: Path) -> None:
+    shutil.copytree(curated, tmp_path / "curated", ignore=shutil.ignore_patterns("validation"))
+    with pytest.raises(Exception, match="validation holds no sample"):
+        train.train(SMALL, tmp_path / "curated", tmp_path / "model", tmp_path / "checkpoints", quiet)
+
+
+def test_shifted_pixels_stay_the_same_picture_moved_by_at_most_the_share() -> None:
+    pixels = torch.zeros((40, 1, 20, 20), dtype=torch.uint8)
+    pixels[:, 0, 10, 10] = 200
+    moved = train.shifted(pixels, 0.1, torch.Generator().manual_seed(0))
+    assert moved.shape == pixels.shape
+    places = moved[:, 0].nonzero()
+    assert len(places) == 40
+    assert int((places[:, 1:] - 10).abs().max()) == 2
+    assert len({tuple(place[1:].tolist()) for place in places}) > 5
+
+
+def test_a_share_of_nothing_moves_nothing() -> None:
+    pixels = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
+    assert torch.equal(train.shifted(pixels, 0.0, torch.Generator()), pixels)
+
+
+@pytest.mark.slow
+def test_the_net_learns_more_than_the_baselines(digits: Path, tmp_path: Path) -> None:
+    train.train(train.Config(epochs=12), digits, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    model, contract = net.load(tmp_path / "model")
+    pixels, labels, _ = curated.read(digits, "test")
+    others = baseline.answers(
+        curated.read(digits, "train")[:2], curated.read(digits, "validation")[:2], pixels, len(contract.classes)
+    )
+    ours = (evaluate.answers(model, pixels).argmax(1) == labels).mean()
+    for name, answers in others.items():
+        assert ours > (answers.argmax(1) == labels).mean(), name
+    assert ours > 0.93

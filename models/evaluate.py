@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
+from torch import nn
 
 from models import baseline, curated, metrics, net
 from models.contract import Contract
@@ -69,11 +69,9 @@ def evaluate(model_dir: Path, data: Path, champion_dir: Path | None, out: Path, 
     return report
 
 
-def answers(model: torch.nn.Module, pixels: Pixels) -> Floats:
+def answers(model: nn.Module, pixels: Pixels) -> Floats:
     """The net's probabilities [N, K] for uint8 [N, C, H, W]."""
-    with torch.inference_mode():
-        parts = [model(part).softmax(1) for part in torch.split(torch.from_numpy(np.array(pixels)), 256)]
-    return torch.cat(parts).double().numpy()
+    return net.answers(model, pixels).astype(np.float64)
 
 
 def _champion(folder: Path | None, contract: Contract, pixels: Pixels) -> Floats | None:

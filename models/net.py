@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -67,6 +69,14 @@ def _stage(inside: int, outside: int, *, stride: int) -> nn.Sequential:
         nn.BatchNorm2d(outside),
         nn.ReLU(inplace=True),
     )
+
+
+def answers(net: nn.Module, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Probabilities [N, K] of a net that is ready to answer, for uint8 [N, C, H, W]."""
+    with torch.inference_mode():
+        parts = [torch.softmax(net(part), dim=1) for part in torch.split(torch.from_numpy(np.array(pixels)), 256)]
+    found: npt.NDArray[np.float32] = torch.cat(parts).numpy()
+    return found
 
 
 def save(net: nn.Module, contract: Contract, size: str, folder: Path) -> None:

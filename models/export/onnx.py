@@ -50,8 +50,18 @@ def export(net: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
         )
         if program is None:
             raise RuntimeError("torch.onnx.export gave no program")
-        program.save(str(path), external_data=False)
+        model = program.model_proto
+    _forget_origin(model)
+    onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Takes out stack traces: they hold the paths of the machine that exported, so the file would differ by machine."""
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph, model):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 @contextlib.contextmanager

@@ -38,10 +38,13 @@ def write(
     form: str,
     contract: Contract,
     opset: int,
-    p95_ms: float,
+    p95_ms: float | None,
     golden: tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]],
 ) -> None:
-    """Completes `folder`, which holds `model.onnx`, to a package; `golden` is inputs [8, C, H, W], answers [8, K]."""
+    """Completes `folder`, which holds `model.onnx`, to a package.
+
+    `golden` is inputs [8, C, H, W], answers [8, K]. `p95_ms` is the time budget of one sample, None for none.
+    """
     contract.save(folder / "contract.json")
     np.savez(folder / "golden.npz", inputs=golden[0], outputs=golden[1])
     names = ["contract.json", "golden.npz", "model.onnx"]

@@ -121,7 +121,8 @@ def _own_names(home: Home) -> Finding:
     """A foreign `models` in site-packages would win over ours in a console script."""
     for name in OURS:
         for folder in map(Path, filter(None, sys.path)):
-            found = [path for path in (folder / name, folder / f"{name}.py") if path.exists()]
+            # A folder without the marker loses against ours, and a console script of our name is no module.
+            found = [path for path in (folder / name / "__init__.py", folder / f"{name}.py") if path.is_file()]
             if found and folder.resolve() != home.repo:
                 mend = f"uninstall the package that brought {found[0]}, or start with: python -m lab"
                 return Finding("our packages", FAIL, f"{name} is also in {folder}", mend)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 import zipfile
@@ -90,7 +91,7 @@ class Model:
         session = _session(package / about["file"], threads)
         _check_input(session, contract)
         model = cls(session, contract, about, about["sha256"][about["file"]])
-        golden_in, golden_out = _golden(package)
+        golden_in, golden_out = _golden(package, contract)
         model._warm_up(golden_in)
         model._check_golden(golden_in, golden_out, about["tolerance"])
         if about["p95_ms"] is not None:
@@ -159,6 +160,8 @@ def describe(package: Path) -> dict[str, Any]:
         schema, opset = int(about["schema"]), int(about["opset"])
         budget, tolerance = about["p95_ms"], float(about["tolerance"])
         numbers = {"p95_ms": None if budget is None else float(budget), "tolerance": tolerance}
+        if any(value is not None and not 0 <= value < math.inf for value in numbers.values()):
+            raise ValueError(f"p95_ms is {budget} and tolerance {tolerance}")
         about = {**about, "version": str(about["version"]), **numbers}
     except (ValueError, KeyError, TypeError) as error:
         raise PackageError("schema", f"model.json is not what this runtime reads: {error!r}") from error
@@ -219,9 +222,12 @@ def _check_input(session: Any, contract: Contract) -> None:
         raise PackageError("shape", f"the graph takes {got}, the contract says tensor(uint8) [N, {wanted}]")
 
 
-def _golden(package: Path) -> tuple[Pixels, Floats]:
+def _golden(package: Path, contract: Contract) -> tuple[Pixels, Floats]:
     try:
         with np.load(package / "golden.npz", allow_pickle=False) as data:
-            return np.asarray(data["inputs"], np.uint8), np.asarray(data["outputs"], np.float32)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            inputs, outputs = np.asarray(data["inputs"], np.uint8), np.asarray(data["outputs"], np.float32)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise PackageError("golden", f"golden.npz cannot be read: {error!r}") from error
+    if not len(inputs) or inputs.shape[1:] != tuple(contract.shape):
+        raise PackageError("golden", f"golden inputs are {list(inputs.shape)}; samples of the contract are needed")
+    return inputs, outputs

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from models import datasets, drift, features, train
 from models.contract import Contract
@@ -70,6 +71,12 @@ def contract_of(
         counts=counts,
         profile=profile,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The nets of these tests are tiny: on a busy machine a second thread costs twenty times what it saves."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

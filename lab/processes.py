@@ -126,13 +126,18 @@ class Interrupted(KeyboardInterrupt):
 
 
 def stop_like_ctrl_c() -> None:
-    """Makes SIGTERM and SIGHUP unwind the stack like Ctrl-C does."""
+    """Makes SIGTERM and SIGHUP unwind the stack like Ctrl-C does.
+
+    SIGINT too, which a shell script has its background commands ignore; nohup's wish to ignore SIGHUP is kept.
+    """
 
     def unwind(number: int, _frame: object) -> None:
         raise Interrupted(signal.Signals(number).name)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, unwind)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, unwind)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, unwind)
 
 
 def wait_until(done: Callable[[], bool], *, seconds: float, step: float = 0.05) -> bool:

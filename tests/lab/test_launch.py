@@ -154,10 +154,11 @@ def test_a_signal_ends_the_ephemeral_engine(home: Home, number: signal.Signals) 
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     assert child.stdout is not None and child.stdout.readline() == "up\n"
     child.send_signal(number)
-    child.communicate(timeout=30)
+    child.communicate(timeout=30)  # SIGINT is ignored at first, as in a background command of a script
     assert child.returncode != 0 and left(home.root) == []
 
 

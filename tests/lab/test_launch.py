@@ -142,6 +142,8 @@ def test_what_a_killed_run_left_is_swept(home: Home) -> None:
 def test_a_signal_ends_the_ephemeral_engine(home: Home, number: signal.Signals) -> None:
     program = (
         "import time; from pathlib import Path; from lab import launch, processes; from lab.home import Home;"
+        # Ignored at first, as a script's background commands have it.
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
         f"processes.stop_like_ctrl_c(); repo = Path({str(home.repo)!r});"
         f"engine = launch.ephemeral(Home(repo, Path({str(home.root)!r}), repo / 'x'), region='us-east-1');"
         "engine.__enter__().ready(); print('up', flush=True)\n"
@@ -154,11 +156,10 @@ def test_a_signal_ends_the_ephemeral_engine(home: Home, number: signal.Signals) 
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     assert child.stdout is not None and child.stdout.readline() == "up\n"
     child.send_signal(number)
-    child.communicate(timeout=30)  # SIGINT is ignored at first, as in a background command of a script
+    child.communicate(timeout=30)
     assert child.returncode != 0 and left(home.root) == []
 
 

@@ -140,15 +140,15 @@ def _gate(folder: Path) -> dict[str, Any] | None:
 
 
 def _decided(stack: Stack, flow: Outcome, release: Outcome | None) -> dict[str, Any]:
-    """Package and approval; endpoint and edge once the release flow ran."""
-    mine = [row for row in registry.packages(stack) if row.run == flow.run]
+    """Package and approval; endpoint and edge once the package is approved."""
+    package = registry.of_run(stack, flow.run) if flow.status == "SUCCEEDED" else None
     decided: dict[str, Any] = {
-        "model_package": mine[0].arn if mine else None,
-        "approval": mine[0].approval if mine else None,
+        "model_package": package.arn if package else None,
+        "approval": package.approval if package else None,
         "endpoint": None,
         "edge": None,
     }
-    if release is not None:
+    if release is not None or decided["approval"] == registry.APPROVED:
         decided |= {"endpoint": registry.endpoint(stack), "edge": registry.edge(stack)}
     return decided
 

@@ -45,6 +45,22 @@ def package(stack: Stack, arn: str) -> Package:
     return Package(arn, str(found.get("ModelApprovalStatus")), known.get("version", "?"), known.get("run", "?"))
 
 
+def of_run(stack: Stack, run: str) -> Package | None:
+    """The package that a run registered, or found registered: the same weights are one version, whoever made them."""
+    from botocore.exceptions import ClientError
+
+    known = packages(stack)
+    mine = [row for row in known if row.run == run]
+    if mine:
+        return mine[0]
+    try:
+        found = stack.client("s3").get_object(Bucket=stack["DataBucket"], Key=f"runs/{run}/export/export.json")
+    except ClientError:
+        return None
+    version = json.loads(found["Body"].read()).get("version")
+    return next((row for row in known if row.version == version), None)
+
+
 def choose(stack: Stack, version: str | None, *, approval: str | None = None) -> Package:
     """The package of `version` (or its ARN), the newest when None; with `approval`, among those alone."""
     found = [row for row in packages(stack) if approval is None or row.approval == approval]

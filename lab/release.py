@@ -52,22 +52,25 @@ def release_and_record(work: Work, outcome: Outcome, data: Written, *, approve: 
     with work.clock.phase("finish"):
         written = record.collect(work.stack, outcome, released, folder, data)
         problem = _problem(written, outcome, released, folder)
-        if released is not None and problem is None:
+        if written["approval"] == registry.APPROVED and problem is None:
             problem = check_release(work.stack, written, data)
             if problem is not None:
                 written["status"] = record.FAILED
     return Result(written, folder, problem)
 
 
-def _release(work: Work, outcome: Outcome) -> Outcome:
-    """Approves the run's package and follows the release flow that its event starts."""
-    mine = [row for row in registry.packages(work.stack) if row.run == outcome.run]
-    if not mine:
+def _release(work: Work, outcome: Outcome) -> Outcome | None:
+    """Approves the run's package and follows the release flow that its event starts; None when it was approved."""
+    package = registry.of_run(work.stack, outcome.run)
+    if package is None:
         raise LabError(f"run {outcome.run} registered no model package", "see its log of the state Register")
-    work.progress.step(f"approve version {mine[0].version}")
+    if package.approval == registry.APPROVED:
+        work.progress.say(f"version {package.version} is approved and released already, by run {package.run}")
+        return None
+    work.progress.step(f"approve version {package.version}")
     before = flow.known(work.stack, work.stack["ReleaseFlowArn"])
-    registry.decide(work.stack, mine[0], registry.APPROVED)
-    arn = flow.started_by_event(work.stack, work.stack["ReleaseFlowArn"], before, mine[0].arn)
+    registry.decide(work.stack, package, registry.APPROVED)
+    arn = flow.started_by_event(work.stack, work.stack["ReleaseFlowArn"], before, package.arn)
     return flow.follow(work.stack, arn, "release", work.progress)
 
 

@@ -105,7 +105,7 @@ class Cloud:
 
     def __init__(self, root: Path) -> None:
         self.root, self.region, self.account = root, "us-east-1", "1"
-        self.flow: list[Event] = GOOD
+        self.run, self.flow = RUN, GOOD
         self.objects: dict[str, bytes] = {"raw/digits/0/00001.png": b"png"}
         self.executions: dict[str, tuple[str, list[Event], str]] = {}
         self.approval: str | None = None
@@ -155,7 +155,7 @@ class Client:
         key, body = given["Key"], given["Body"]
         self.cloud.objects[key] = body
         if key.endswith("_manifest.json"):
-            name = "event_run-2" if self.cloud.flow is DONE else RUN
+            name = "event_run-2" if self.cloud.flow is DONE else self.cloud.run
             self.cloud.execute(FLOW, name, self.cloud.flow, {"bucket": "data", "key": key, "nonce": ""})
             self.cloud.after_flow()
 
@@ -165,6 +165,8 @@ class Client:
         raise ClientError({"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "HeadObject")
 
     def get_object(self, **given: Any) -> dict[str, Any]:
+        if given["Key"] not in self.cloud.objects:
+            self.head_object()
         return {"Body": io.BytesIO(self.cloud.objects[given["Key"]])}
 
     def list_objects_v2(self, **given: Any) -> dict[str, Any]:
@@ -333,6 +335,22 @@ def test_approving_the_same_data_again_releases_the_run_that_made_it(cloud: Clou
     cloud.flow, cloud.after_flow = DONE, lambda: None
     assert cli.main(["run", "--approve"]) == 0
     assert record(cloud)["approval"] == "Approved" and record(cloud)["edge"]["deployment"] == "d-1"
+
+
+def test_other_code_that_trains_the_same_weights_makes_no_second_version(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "--approve"]) == 0
+    cloud.run, cloud.after_flow = "event_run-3", lambda: None
+    cloud.objects |= {
+        key.replace(RUN, cloud.run): body for key, body in cloud.objects.items() if key.startswith(f"runs/{RUN}/")
+    }
+    assert cli.main(["run", "--approve"]) == 0
+    assert f"version {VERSION} is approved and released already, by run {RUN}" in capsys.readouterr().out
+    folder = cloud.root.parent / ".lab" / "runs" / cloud.run
+    again = json.loads((folder / "record.json").read_text())
+    assert again["model_package"] == GROUP and again["endpoint"]["status"] == "InService"
+    assert len([arn for arn, row in cloud.executions.items() if row[0] == RELEASE]) == 1
 
 
 def test_an_approval_later_brings_the_record_up_to_date(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,185 @@
+"""The release: what it writes for each target, that it can be made again byte by byte, and what it measures."""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from models import curated as reader
+from models import gate, net
+from models.contract import Contract
+from models.export import package, release
+from models.runtime import Model
+
+Released = tuple[Path, dict[str, Any]]
+LIMITS = {"min_agreement": 0.995, "max_metric_drop": 0.01}
+FILES = ["contract.json", "golden.npz", "model.json", "model.onnx"]
+ROW = {
+    "format", "target", "file", "sha256", "bytes", "p50_ms", "p95_ms", "metric", "metric_drop", "agreement",
+    "max_abs_diff", "chosen", "skipped",
+}  # fmt: skip
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def again(trained: Path, curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Released:
+    """The same release, made a second time somewhere else, for one target and with a format that is not made."""
+    out = tmp_path_factory.mktemp("again")
+    copy = shutil.copytree(trained, tmp_path_factory.mktemp("elsewhere") / "a model")
+    targets = {
+        "cloud-cpu": {"formats": ["onnx-fp32"], "threads": 1, "p95_ms": 5000.0},
+        "edge-x86": {"formats": ["onnx-fp32"], "threads": 1, "p95_ms": 5000.0},
+        "edge-npu": {"formats": ["tflite-int8"], "threads": 1, "p95_ms": 5.0},
+    }
+    manifest = release.release(copy, curated, out, targets, "run-1")
+    return out / manifest["version"], manifest
+
+
+def test_a_release_has_a_manifest_and_a_package_for_every_target(released: Released, trained: Path) -> None:
+    folder, manifest = released
+    assert json.loads((folder / "manifest.json").read_text("utf-8")) == manifest
+    assert (manifest["schema"], manifest["run"]) == (1, "run-1")
+    assert manifest["version"] == folder.name == release.version_of(trained)
+    assert manifest["model_sha256"] == sha256(trained / "model.safetensors")
+    assert manifest["contract"] == Contract.load(trained / "contract.json").document()
+    for path in ("endpoint/model.tar.gz", "edge-x86/model.zip", "endpoint/model.onnx", "edge-x86/model.onnx"):
+        assert (folder / path).is_file()
+
+
+def test_every_row_has_every_figure_and_the_chosen_ones_are_the_files(released: Released) -> None:
+    folder, manifest = released
+    assert [(row["target"], row["format"]) for row in manifest["artifacts"]] == [
+        ("cloud-cpu", "onnx-fp32"),
+        ("edge-x86", "onnx-fp32"),
+        ("edge-x86", "tflite-int8"),
+    ]
+    for row in manifest["artifacts"]:
+        assert set(row) == ROW
+        if not row["chosen"]:
+            continue
+        place = Path(row["file"]).relative_to(f"releases/{manifest['version']}")
+        graph = (folder / place).parent / "model.onnx"
+        assert (folder / place).is_file()
+        assert (row["sha256"], row["bytes"]) == (sha256(graph), graph.stat().st_size)
+        assert row["skipped"] is None
+        assert 0 < row["p50_ms"] <= row["p95_ms"]
+
+
+def test_the_export_agrees_with_the_trained_net(released: Released, trained: Path, curated: Path) -> None:
+    pixels, labels, _ = reader.read(curated, "test")
+    accuracy = (net.answers(net.load(trained)[0], pixels).argmax(1) == labels).mean()
+    for row in released[1]["artifacts"][:2]:
+        assert row["agreement"] == 1.0
+        assert row["max_abs_diff"] < 1e-4
+        assert row["metric_drop"] == 0.0
+        assert row["metric"] == pytest.approx(accuracy)
+
+
+def test_a_format_that_is_not_made_is_skipped_with_the_reason(released: Released) -> None:
+    row = released[1]["artifacts"][2]
+    assert row["skipped"] == "no exporter for tflite-int8; this release makes onnx-fp32"
+    assert (row["chosen"], row["file"], row["agreement"]) == (False, None, None)
+
+
+def test_a_target_with_nothing_made_has_no_package_and_fails_the_gate(again: Released) -> None:
+    folder, manifest = again
+    assert not (folder / "edge-npu").exists()
+    decision = gate.decide_release(manifest, LIMITS, {"edge-npu": {"p95_ms": 5.0}})
+    assert decision.reasons == ["edge-npu: no artefact: no exporter for tflite-int8; this release makes onnx-fp32"]
+
+
+def test_what_is_made_passes_the_release_gate(released: Released) -> None:
+    targets = {"cloud-cpu": {"p95_ms": 5000.0}, "edge-x86": {"p95_ms": 5000.0}}
+    assert gate.decide_release(released[1], LIMITS, targets) == gate.Decision(True, [])
+
+
+@pytest.mark.parametrize("path", ["endpoint/model.tar.gz", "edge-x86/model.zip", "endpoint/model.onnx"])
+def test_packages_made_twice_are_equal_byte_by_byte(released: Released, again: Released, path: str) -> None:
+    assert (released[0] / path).read_bytes() == (again[0] / path).read_bytes()
+
+
+def test_both_archives_hold_the_same_package_and_nothing_else(released: Released) -> None:
+    with tarfile.open(released[0] / "endpoint" / "model.tar.gz") as archive:
+        assert archive.getnames() == FILES
+        tarred = {name: archive.extractfile(name).read() for name in FILES}  # type: ignore[union-attr]
+        assert {member.mtime for member in archive} == {0}
+    with zipfile.ZipFile(released[0] / "edge-x86" / "model.zip") as archive:
+        assert archive.namelist() == FILES
+        assert tarred == {name: archive.read(name) for name in FILES}
+
+
+def test_the_edge_package_loads_as_it_is_unpacked(released: Released, tmp_path: Path) -> None:
+    with zipfile.ZipFile(released[0] / "edge-x86" / "model.zip") as archive:
+        archive.extractall(tmp_path)
+    assert Model.load(tmp_path, threads=1).version == released[1]["version"]
+
+
+def test_a_package_describes_itself(served: Path, released: Released) -> None:
+    about = json.loads((served / "model.json").read_text("utf-8"))
+    assert (about["version"], about["run"]) == (released[1]["version"], "run-1")
+    assert (about["format"], about["task"]) == ("onnx-fp32", "classification")
+    assert about["input"] == {"name": "pixels", "shape": [1, 16, 16], "dtype": "uint8"}
+    assert about["sha256"] == {name: sha256(served / name) for name in FILES if name != "model.json"}
+
+
+def test_golden_samples_are_real_ones_with_the_trained_nets_answers(served: Path, trained: Path) -> None:
+    with np.load(served / "golden.npz") as data:
+        inputs, outputs = data["inputs"], data["outputs"]
+    assert inputs.shape == (package.GOLDEN, 1, 16, 16)
+    np.testing.assert_allclose(outputs, net.answers(net.load(trained)[0], inputs), atol=1e-6)
+
+
+def test_the_graph_takes_raw_pixels_in_any_number_and_holds_no_path_of_this_machine(served: Path) -> None:
+    graph = onnx.load(served / "model.onnx")
+    onnx.checker.check_model(graph, full_check=True)
+    (pixels,) = graph.graph.input
+    assert (pixels.name, pixels.type.tensor_type.elem_type) == ("pixels", onnx.TensorProto.UINT8)
+    assert pixels.type.tensor_type.shape.dim[0].dim_param
+    assert str(Path.cwd()).encode() not in (served / "model.onnx").read_bytes()
+
+
+def test_the_version_depends_on_the_weights_alone(trained: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    (copy / "history.json").write_text("[]")
+    (copy / "model.json").write_text("{}")
+    version = release.version_of(trained)
+    assert release.version_of(copy) == version
+    assert version == f"1.0.{int(sha256(trained / 'model.safetensors')[:7], 16)}"
+    (copy / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes() + b" ")
+    assert release.version_of(copy) != version
+
+
+def test_a_model_that_is_too_slow_for_a_target_is_skipped_with_its_time(
+    trained: Path, curated: Path, tmp_path: Path
+) -> None:
+    targets = {"edge-x86": {"formats": ["onnx-fp32"], "p95_ms": 1e-6}}
+    (row,) = release.release(trained, curated, tmp_path, targets, "run-1")["artifacts"]
+    assert row["skipped"].startswith("slow: ")
+    assert not row["chosen"]
+
+
+def test_archives_do_not_depend_on_times_owners_or_order(tmp_path: Path) -> None:
+    made = []
+    for number, order in enumerate((("a", "b"), ("b", "a"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in order:
+            (folder / name).write_text(name)
+            (folder / name).chmod(0o600 if number else 0o644)
+        package.tarred(folder, tmp_path / f"{number}.out" / "x.tar.gz")
+        package.zipped(folder, tmp_path / f"{number}.out" / "x.zip")
+        made.append([sha256(tmp_path / f"{number}.out" / name) for name in ("x.tar.gz", "x.zip")])
+    assert made[0] == made[1]
+    with tarfile.open(fileobj=io.BytesIO((tmp_path / "0.out" / "x.tar.gz").read_bytes())) as archive:
+        assert archive.getnames() == ["a", "b"]

@@ -1,4 +1,4 @@
-"""What an interrupted training run goes on from: weights and optimizer as safetensors, the rest as JSON."""
+"""What an interrupted training run goes on from; safetensors and JSON, never a pickle."""
 
 from __future__ import annotations
 

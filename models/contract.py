@@ -1,4 +1,4 @@
-"""What every step agrees on about the data: shape, classes, and the statistics of the training split.
+"""What every step agrees on about the data: shape, classes, training statistics.
 
 ETL writes it beside the curated data; training, export, endpoint and device read it. Standard library only.
 """

@@ -1,4 +1,7 @@
-"""The hard checks that a data set must pass before anything is trained on it. Standard library only."""
+"""The hard checks that a data set must pass before anything is trained on it.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets as folders of pictures with a manifest: built-in ones, written without a download, or a folder of yours.
+"""Data sets as folders of pictures with a manifest: built-in ones, or a folder of yours.
 
     python -m models.datasets NAME_OR_FOLDER --out DIR [--count N] [--pixels N] [--seed N]
     python -m models.datasets --list

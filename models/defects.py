@@ -1,4 +1,4 @@
-"""Renders metal surfaces, good ones and ones with a scratch, a dent or a stain: data of any size without a download.
+"""Renders metal surfaces: good ones, and ones with a scratch, a dent or a stain.
 
 Brushed metal is noise smoothed along one direction, lit unevenly. A scratch is a thin bright line, a dent a shaded
 disc, a stain a soft dark blob; all are faint enough that single pixels do not give them away.

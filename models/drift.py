@@ -1,7 +1,7 @@
-"""How far what a model sees has moved from what it was trained on: the population stability index.
+"""How far what a model sees has moved from its training data: stability indices.
 
-PSI sums (seen - expected) * ln(seen / expected) over the bins of a histogram. The usual reading (Siddiqi, Credit Risk
-Scorecards, 2006): below 0.1 stable, 0.1 to 0.25 watch, above 0.25 moved.
+The population stability index, PSI, sums (seen - expected) * ln(seen / expected) over the bins of a histogram. The
+usual reading (Siddiqi, Credit Risk Scorecards, 2006): below 0.1 stable, 0.1 to 0.25 watch, above 0.25 moved.
 """
 
 from __future__ import annotations

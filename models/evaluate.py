@@ -1,4 +1,4 @@
-"""The trained net on the held-out test split, against the baselines and the champion, with what a person wants to see.
+"""The trained net on the test split, against the baselines and the champion.
 
 Writes `report.json`, which the gate, the report page and the notebook read.
 """

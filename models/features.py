@@ -1,6 +1,7 @@
-"""From an encoded picture to the raw tensor: the one preprocessing of ETL, training, endpoint and device.
+"""From an encoded picture to the raw tensor: the one preprocessing there is.
 
-Scaling and normalisation are not here: they are the net's first layer, and so part of every export.
+ETL, training, endpoint and device all call it. Scaling and normalisation are not here: they are the net's first
+layer, and so part of every export.
 
     C, H, W   channels (1 grey, 3 colour), height, width; values uint8, 0..255
 """

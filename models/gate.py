@@ -1,4 +1,4 @@
-"""The gate: measured figures against the signed success criteria, with a reason for each that is missed.
+"""Measured figures against the signed success criteria, a reason for each one missed.
 
 Thresholds are the `[gate]` table of lab.toml. A metric's key is a minimum or a maximum, as the metric's nature is;
 the others are switches and limits of a release. Standard library only.

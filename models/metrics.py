@@ -1,4 +1,4 @@
-"""Classification figures with their 95 % bootstrap intervals, and the paired comparison of two models.
+"""Classification figures with bootstrap intervals, and two models compared in pairs.
 
     N samples   K classes   `labels` int [N], `probabilities` float [N, K]
 

@@ -1,4 +1,6 @@
-"""A request's body as a batch of raw tensors, by its content type; whatever else it is gets a 4xx that says why.
+"""A request's body as a batch of raw tensors, by its content type.
+
+Whatever is none gets a 4xx that says why.
 
     image/png, image/jpeg   one picture
     application/x-npy       numbers [C, H, W] or [N, C, H, W]

@@ -1,4 +1,4 @@
-"""A released model on onnxruntime and numpy: checked before it is trusted, the same in endpoint and device.
+"""A released model on onnxruntime: checked before it is trusted, on endpoint and device.
 
     N samples in a batch   C, H, W channels, height, width   K classes
 

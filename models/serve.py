@@ -1,4 +1,4 @@
-"""The endpoint's HTTP server: `GET /ping`, `POST /invocations`, as SageMaker asks of a container.
+"""The endpoint's HTTP server: `/ping` and `/invocations`, as SageMaker asks for.
 
 Bodies are those of `models.payload`. Answers are JSON: `{"model_version", "predictions": [{"label", "index",
 "confidence", "probabilities"}]}`. A body that cannot be answered gets a 4xx with `{"error": {"code", "message"}}`.

@@ -1,4 +1,7 @@
-"""A trained net as one ONNX file: uint8 pixels in, probabilities out, preprocessing inside, any batch size."""
+"""A trained net as one ONNX file: uint8 pixels in, probabilities out, any batch size.
+
+Normalisation and softmax are inside, so whoever runs it needs to know neither.
+"""
 
 from __future__ import annotations
 

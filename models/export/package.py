@@ -1,4 +1,4 @@
-"""The package of one artefact: what endpoint and device receive, with the digest of every file in it.
+"""What endpoint and device receive: an artefact with the digest of every file in it.
 
 Archives are byte-reproducible: sorted names, fixed times, no owner.
 """

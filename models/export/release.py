@@ -1,4 +1,4 @@
-"""A release: for every target each of its formats, measured against the trained model, and one chosen.
+"""A release: each target's formats, measured against the trained model, one chosen.
 
 What is measured, on real validation and test samples that training never saw: `agreement` is the share of equal
 answers, `max_abs_diff` the largest difference of a probability, `metric` the accuracy on the test split, `metric_drop`

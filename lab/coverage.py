@@ -121,8 +121,7 @@ ACTIONS: dict[str, Row] = {
 # What holds everywhere, and what a reader might take for granted.
 DIFFERENCES = (
     "Policies are kept and read back, not enforced: a call that AWS would deny succeeds here. Every child acts with "
-    "its "
-    "own role's session all the same, and a role that does not trust its service stops the child.",
+    "its own role's session all the same, and a role that does not trust its service stops the child.",
     "A child may import its bundle, the standard library and what its runtime pins, nothing else; it is not kept from "
     "the machine's files, network, memory or processors.",
     "Jobs, functions, the endpoint and the device all run on the lab's own Python and on this machine's processor, "
@@ -138,6 +137,12 @@ DIFFERENCES = (
     "`.sync` tasks poll every 0.1 s. Executions that no one named get a name; a stopped execution does not stop its "
     "job.",
     "EventBridge delivers at least once. Replaying an archive is the way to have an event delivered again.",
+    "The one desk device is a member of the core, canary and fleet groups, and its newest deployment wins; nucleus lite "
+    "would refuse a second version of a component from another group.",
+    "A bucket policy's conditions on transport count as fulfilled: loopback stands for TLS.",
+    "The command line takes raw objects in, and Spark lays its input out, through one request each (`lab/bulk.py`, "
+    "`lab/mirror.py`) instead of thousands; objects, versions and events are the same, identities are not checked.",
+    "`iam:SimulatePrincipalPolicy` answers for roles, from their identity policies alone.",
     "All state is in the engine's memory and its folder, for one account (123456789012) and one region.",
 )
 

@@ -137,8 +137,8 @@ DIFFERENCES = (
     "`.sync` tasks poll every 0.1 s. Executions that no one named get a name; a stopped execution does not stop its "
     "job.",
     "EventBridge delivers at least once. Replaying an archive is the way to have an event delivered again.",
-    "The one desk device is a member of the core, canary and fleet groups, and its newest deployment wins; nucleus lite "
-    "would refuse a second version of a component from another group.",
+    "The one desk device is a member of the core, canary and fleet groups, and its newest deployment wins; nucleus "
+    "lite would refuse a second version of a component from another group.",
     "A bucket policy's conditions on transport count as fulfilled: loopback stands for TLS.",
     "The command line takes raw objects in, and Spark lays its input out, through one request each (`lab/bulk.py`, "
     "`lab/mirror.py`) instead of thousands; objects, versions and events are the same, identities are not checked.",

@@ -59,8 +59,9 @@ def write(
     name: str, out: Path, *, count: int | None = None, pixels: int | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Writes data set `name` (a built-in or a folder) to `out`, its manifest last; returns the manifest."""
-    if (out / MANIFEST).exists():
-        raise DatasetError(f"{out} holds a data set already; give an empty folder")
+    if out.is_dir() and any(out.iterdir()):
+        found = "a data set" if (out / MANIFEST).exists() else "files"
+        raise DatasetError(f"{out} holds {found} already; give an empty folder")
     if (count is not None and count < 1) or (pixels and pixels < LEAST_PIXELS):
         raise DatasetError(f"count is {count} and pixels {pixels}; they start at 1 and {LEAST_PIXELS}")
     if name == "digits":
@@ -129,6 +130,8 @@ def _copy_of(source: Path, out: Path) -> dict[str, Any]:
         raise DatasetError(f"there is no data set or folder '{source}'; built in are {', '.join(BUILT_IN)}")
     if not source.is_dir():
         raise DatasetError(f"{source} is a file; a folder with one sub-folder per class is needed")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise DatasetError(f"{out} lies in {source}, whose data it would become part of; give a folder elsewhere")
     classes = sorted(path.name for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(classes) < 2:
         found = f"has one sub-folder, {classes[0]}" if classes else "has no sub-folder"
@@ -145,7 +148,9 @@ def _copy_of(source: Path, out: Path) -> dict[str, Any]:
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix.lower() in PICTURES)
+    """Pictures by their suffix, at any depth; hidden files are what systems leave beside pictures (`._scan.png`)."""
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURES and path.is_file())
+    return (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _slug(name: str) -> str:

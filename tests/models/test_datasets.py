@@ -245,3 +245,29 @@ def test_it_runs_as_a_module_and_exits_1_with_one_line(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "there is no data set or folder" in done.stderr
+
+
+def test_a_folder_with_files_of_something_else_is_not_written_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "left.png").write_bytes(b"of an earlier try")
+    assert datasets.main(["digits", "--out", str(tmp_path), "--count", "20"]) == 1
+    assert "holds files already; give an empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["left.png"]
+
+
+def test_a_copy_into_its_own_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"x")
+    assert datasets.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "whose data it would become part of" in capsys.readouterr().err
+
+
+def test_hidden_files_beside_pictures_are_none(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/._1.png", "b/2.png", "b/.thumbnails/2.png"):
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    found = datasets.write(str(tmp_path / "source"), tmp_path / "out")
+    assert [row["path"] for row in found["files"]] == ["a/1.png", "b/2.png"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ SHOWN_MISTAKES = 12
 SHOWN_SAMPLES = 24
 # Small pictures are shown larger, pixel by pixel.
 SHOWN_SIDE = 64
+
+log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -80,6 +83,10 @@ def _champion(folder: Path | None, contract: Contract, pixels: Pixels) -> Floats
         return None
     model, theirs = net.load(folder)
     if theirs.classes != contract.classes or theirs.shape != contract.shape:
+        log.warning(
+            "the champion is not compared: it knows %s of shape %s, the data have %s of shape %s",
+            *(", ".join(theirs.classes), list(theirs.shape), ", ".join(contract.classes), list(contract.shape)),
+        )
         return None
     return answers(model, pixels)
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,8 +24,8 @@ from models.runtime import Model, Prediction
 
 # More requests than this wait: decoding is what takes memory, and more at once than cores makes no one faster.
 AT_ONCE = 4
-# So much of a body that is too large is still taken off the line: a connection cut earlier would lose the answer.
-LIMIT_DISCARD = 4 * LIMIT_BYTES
+# A refused body is taken off the line so long: closing a line with unread bytes on it can destroy the answer.
+LINGER_SECONDS = 5.0
 VERSION_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
     model: Model
     turn: threading.Semaphore
+    unread = False  # a body, or a part of one, is still on the line
     protocol_version = "HTTP/1.1"
     default_request_version = "HTTP/1.1"  # else a broken request line gets an answer without a status
     timeout = 60
@@ -95,10 +97,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             length = int(self.headers.get("Content-Length", ""))
         except ValueError:
-            self.close_connection = True
+            self.close_connection = self.unread = True
             raise BadRequest(HTTPStatus.LENGTH_REQUIRED, "length", "Content-Length is missing") from None
         if not 0 < length <= LIMIT_BYTES:
-            self._discard(length)
+            self.close_connection = self.unread = True
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if length > 0 else HTTPStatus.BAD_REQUEST
             raise BadRequest(status, "length", f"{length} bytes; 1 to {LIMIT_BYTES} are taken")
         body = self.rfile.read(length)
@@ -107,15 +109,22 @@ class Handler(BaseHTTPRequestHandler):
             raise BadRequest(HTTPStatus.BAD_REQUEST, "length", f"{len(body)} of {length} bytes arrived")
         return body
 
-    def _discard(self, length: int) -> None:
-        self.close_connection = True
-        left = length if length <= LIMIT_DISCARD else 0
-        while left > 0 and (part := self.rfile.read(min(left, 1 << 16))):
-            left -= len(part)
+    def finish(self) -> None:
+        """Ends the connection: the answer first, then what the client still sends of a body that nobody reads."""
+        super().finish()
+        if not self.unread:
+            return
+        end = time.monotonic() + LINGER_SECONDS
+        with contextlib.suppress(OSError):  # the client left, or went on for too long
+            self.connection.shutdown(socket.SHUT_WR)
+            while (left := end - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not self.connection.recv(1 << 16):
+                    return
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """The standard library's own refusals (a broken request line, a method we lack) in our form."""
-        self.close_connection = True
+        self.close_connection = self.unread = True
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
         self._send(status, _error("request", message or status.phrase))
 

@@ -1,6 +1,6 @@
 """Looks for drift in what the devices reported, and puts the metric that the alarm watches.
 
-    python -m pipelines.jobs.watch --bucket BUCKET --namespace PREFIX/Edge [--days N]
+    python -m pipelines.jobs.watch --bucket BUCKET --namespace PREFIX/Edge [--days N] [--today DATE]
 
 Each message holds the population stability index that the device measured against its model's contract, over `count`
 samples. The fleet's index is their mean, weighted by samples. Prints one JSON document.
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     logs.start(sys.stderr)
     lake = Lake(args.root or f"s3://{args.bucket}")
-    since = datetime.now(UTC).date() - timedelta(days=args.days - 1)
+    since = args.today - timedelta(days=args.days - 1)
     summary = summarize(messages(lake, since))
     if args.namespace and summary["psi"] is not None:
         datum = {"MetricName": "DriftPsi", "Unit": "None", "Value": summary["psi"]}
@@ -88,6 +88,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", default="", help="a local folder instead of a bucket")
     parser.add_argument("--namespace", default="", help="of the metric DriftPsi; none: nothing is put")
     parser.add_argument("--days", type=int, default=1, help="how many days back, today included")
+    today = datetime.now(UTC).date()
+    parser.add_argument("--today", type=date.fromisoformat, default=today, help="the last day of the look (UTC)")
     args = parser.parse_args(argv)
     if not args.bucket and not args.root:
         parser.error("one of --bucket and --root is needed")

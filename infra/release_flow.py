@@ -1,6 +1,7 @@
 """The release flow as data, from an approved package to endpoint, canaries and fleet.
 
-Input: `{"model_package"}`. `$.release` holds what the release function prepared: names, artefact locations, version.
+Input: `{"model_package"}`. `$.release` holds what the release function prepared: names, artefact locations, version;
+`$.look` how long to wait before the next look at what is under way.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ PREPARED = ("version", "model_name", "config_name", "endpoint_exists", "model_da
 VERSION = "$.release.version"
 JOB = "$.job"
 CAUGHT = "RecordReleaseFailure"
+FIRST_LOOK: State = {"select": {"seconds": 1}, "result": "$.look"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,8 @@ def definition(parts: Parts) -> dict[str, Any]:
     """The state machine in Amazon States Language."""
     every = {
         **_serving(parts),
-        **_endpoint(parts),
         **_component(parts),
+        **_endpoint(parts),
         **_group(parts, "Canary", "canary", ready=ALL_CANARIES, failed=ANY_CANARY_FAILED, then="DeployFleet"),
         **_group(parts, "Fleet", "fleet", ready=FLEET_UNDER_WAY, failed=FLEET_REFUSED, then="RecordRelease"),
         **_ends(parts),
@@ -108,8 +110,8 @@ def _endpoint(parts: Parts) -> dict[str, State]:
         "EndpointExists": states.choice(
             (states.equals("$.release.endpoint_exists", True), "UpdateEndpoint"), otherwise="CreateEndpoint"
         ),
-        "UpdateEndpoint": _sagemaker("updateEndpoint", names, then="DescribeEndpoint"),
-        "CreateEndpoint": _sagemaker("createEndpoint", names, then="DescribeEndpoint"),
+        "UpdateEndpoint": _sagemaker("updateEndpoint", names, then="PublishComponent", **FIRST_LOOK),
+        "CreateEndpoint": _sagemaker("createEndpoint", names, then="PublishComponent", **FIRST_LOOK),
         "DescribeEndpoint": states.task(
             "aws-sdk:sagemaker:describeEndpoint",
             {"EndpointName": parts.endpoint},
@@ -120,22 +122,23 @@ def _endpoint(parts: Parts) -> dict[str, State]:
             result="$.endpoint",
         ),
         "EndpointReady": states.choice(
-            (states.equals("$.endpoint.status", "InService"), "PublishComponent"),
+            (states.equals("$.endpoint.status", "InService"), "DeployCanary"),
             (states.equals("$.endpoint.status", "Failed"), "EndpointFailed"),
             (states.equals("$.endpoint.status", "UpdateRollbackFailed"), "EndpointFailed"),
             otherwise="WaitForEndpoint",
         ),
-        "WaitForEndpoint": states.wait(3, "DescribeEndpoint"),
+        **states.growing_wait("Endpoint", "DescribeEndpoint"),
         "EndpointFailed": _error("EndpointFailed", f"the endpoint {parts.endpoint} did not come into service"),
     }
 
 
 def _component(parts: Parts) -> dict[str, State]:
+    """A version of the model component, which no device has yet; made while the endpoint comes up."""
     return {
         "PublishComponent": states.invoke(
             parts.functions["release"],
             {"action": "component", "model_package.$": "$.model_package"},
-            then="DeployCanary",
+            then="DescribeEndpoint",
             caught_by=CAUGHT,
         )
     }
@@ -147,7 +150,7 @@ def _group(parts: Parts, title: str, group: str, *, ready: State, failed: State,
     A thing group's deployment stays ACTIVE in AWS whatever its devices did, for devices may join later; how far they
     are is known to the IoT job behind it. A group without a device keeps the deployment and holds nothing up.
     """
-    wait_state, failed_state = f"WaitFor{title}", f"{title}Failed"
+    failed_state = f"{title}Failed"
     return {
         f"Deploy{title}": states.task(
             "aws-sdk:greengrassv2:createDeployment",
@@ -169,11 +172,11 @@ def _group(parts: Parts, title: str, group: str, *, ready: State, failed: State,
             service="iot",
             then=f"{title}HasDevices",
             caught_by=CAUGHT,
-            select={"things.$": "States.ArrayLength($.Things)"},
-            result=f"$.{group}_group",
+            select={"things.$": "States.ArrayLength($.Things)", "seconds": 1},
+            result="$.look",
         ),
         f"{title}HasDevices": states.choice(
-            ({"Variable": f"$.{group}_group.things", "NumericEquals": 0}, then), otherwise=f"Describe{title}"
+            ({"Variable": "$.look.things", "NumericEquals": 0}, then), otherwise=f"Describe{title}"
         ),
         f"Describe{title}": states.task(
             "aws-sdk:iot:describeJob",
@@ -188,9 +191,9 @@ def _group(parts: Parts, title: str, group: str, *, ready: State, failed: State,
             (states.equals(f"{JOB}.status", "CANCELED"), failed_state),
             (failed, failed_state),
             (ready, then),
-            otherwise=wait_state,
+            otherwise=f"WaitFor{title}",
         ),
-        wait_state: states.wait(3, f"Describe{title}"),
+        **states.growing_wait(title, f"Describe{title}"),
         failed_state: _error(f"{title}Failed", f"a device of the {group} group did not accept the model"),
     }
 
@@ -253,5 +256,6 @@ def _error(error: str, cause: str) -> State:
     return {"Type": "Pass", "Result": {"Error": error, "Cause": cause}, "ResultPath": "$.error", "Next": CAUGHT}
 
 
-def _sagemaker(action: str, parameters: State, *, then: str) -> State:
-    return states.task(f"aws-sdk:sagemaker:{action}", parameters, service="sagemaker-sdk", then=then, caught_by=CAUGHT)
+def _sagemaker(action: str, parameters: State, *, then: str, **shape: Any) -> State:
+    resource = f"aws-sdk:sagemaker:{action}"
+    return states.task(resource, parameters, service="sagemaker-sdk", then=then, caught_by=CAUGHT, **shape)

@@ -107,9 +107,22 @@ def equals(variable: str, value: str | bool) -> State:
     return {"Variable": variable, "BooleanEquals" if isinstance(value, bool) else "StringEquals": value}
 
 
-def wait(seconds: int, then: str) -> State:
-    """A pause before `then`."""
-    return {"Type": "Wait", "Seconds": seconds, "Next": then}
+def growing_wait(title: str, then: str) -> dict[str, State]:
+    """A pause of `$.look.seconds` before `then`, a second longer each time.
+
+    What is ready soon is seen soon, and a day of waiting takes some 400 looks: an execution that looked every few
+    seconds would meet Step Functions' limit of 25,000 events within hours.
+    """
+    longer = f"LookLessOftenFor{title}"
+    return {
+        f"WaitFor{title}": {"Type": "Wait", "SecondsPath": "$.look.seconds", "Next": longer},
+        longer: {
+            "Type": "Pass",
+            "Parameters": {"seconds.$": "States.MathAdd($.look.seconds, 1)"},
+            "ResultPath": "$.look",
+            "Next": then,
+        },
+    }
 
 
 def fail(error: str, cause: str) -> State:

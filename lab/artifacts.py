@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 
 from lab import identity
@@ -56,15 +55,11 @@ def _download(engine: Engine, role_arn: str | None, artifact: Artifact, thing: s
 def _s3(engine: Engine, role_arn: str | None, thing: str) -> Any:
     if role_arn is None:
         return engine.client("s3")
-    session = identity.assume(engine, role_arn, thing)
-    return boto3.client(
-        "s3",
-        endpoint_url=engine.endpoint,
-        region_name=engine.region,
-        aws_access_key_id=session.access_key,
-        aws_secret_access_key=session.secret_key,
-        aws_session_token=session.token,
-    )
+    from lab.engine import session
+
+    taken = identity.assume(engine, role_arn, thing)
+    made = session(engine.region, taken.access_key, taken.secret_key, taken.token)
+    return made.client("s3", endpoint_url=engine.endpoint)
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -62,15 +62,15 @@ class Files:
     """S3 as a job's role sees it."""
 
     def __init__(self, engine: Engine, session: identity.Session) -> None:
-        import boto3
         from botocore.config import Config
+
+        from lab.engine import session as session_of
 
         config = Config(
             s3={"addressing_style": "path"}, proxies={}, max_pool_connections=PARALLEL * 2, retries={"max_attempts": 2}
         )
-        self.s3: Any = boto3.session.Session(
-            session.access_key, session.secret_key, session.token, engine.region
-        ).client("s3", endpoint_url=engine.endpoint, config=config)
+        made = session_of(engine.region, session.access_key, session.secret_key, session.token)
+        self.s3: Any = made.client("s3", endpoint_url=engine.endpoint, config=config)
 
     def objects(self, place: Place) -> Iterator[tuple[str, str]]:
         """(key, path below the target) of each object that `place` names: itself, or all below the prefix."""

@@ -117,7 +117,7 @@ def _bind(port: int) -> Any:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    from lab import once
+    from lab import inside, once
 
     class Quiet(MotoRequestHandler):  # type: ignore[misc]  # moto is untyped
         """Keep-alive, and one log line for a request only when the server could not answer it."""
@@ -132,6 +132,8 @@ def _bind(port: int) -> Any:
     bound = socket.create_server((HOST, port), backlog=128)
     once.install()
     application = DomainDispatcherApplication(create_backend_app)
+    for host in (HOST, "localhost"):
+        inside.serve(f"{host}:{bound.getsockname()[1]}", application)
     return make_server(HOST, port, application, threaded=True, request_handler=Quiet, fd=bound.detach())
 
 

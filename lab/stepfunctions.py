@@ -35,7 +35,9 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     StateTaskServiceCallback,
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
+from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 
 from lab.casing import recased
 from lab.definition import refusals
@@ -110,6 +112,7 @@ def install(engine: Engine) -> None:
     StateTaskServiceAwsSdk._SERVICE_NAME_SFN_TO_BOTO_OVERRIDES["eventbridge"] = "events"
     _refuse_what_the_desk_cannot()
     _name_every_execution()
+    _parse_once()
 
 
 def _refuse_what_the_desk_cannot() -> None:
@@ -135,6 +138,23 @@ def _name_every_execution() -> None:
         return start(self, state_machine_arn, name or str(uuid.uuid4()), *rest, **options)
 
     backend.start_execution = named
+
+
+def _parse_once() -> None:
+    """The first execution of a machine takes the program that the check of its definition has parsed."""
+    stock = AmazonStateLanguageParser.parse
+    ready: dict[str, Any] = {}
+
+    def parsed(definition: str) -> Any:
+        ready[definition] = stock(definition)
+        return ready[definition]
+
+    def program(self: ExecutionWorker) -> Any:
+        definition = self._evaluation_details.state_machine_details.definition
+        return (ready.pop(definition, None) or stock(definition))[0]
+
+    AmazonStateLanguageParser.parse = staticmethod(parsed)
+    ExecutionWorker._get_evaluation_entrypoint = program
 
 
 def plain(value: Any) -> Any:

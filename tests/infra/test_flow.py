@@ -31,9 +31,9 @@ RELEASE = [
     "CreateEndpointConfig",
     "EndpointExists",
     "CreateEndpoint",
+    "PublishComponent",
     "DescribeEndpoint",
     "EndpointReady",
-    "PublishComponent",
     "DeployCanary",
     "CountCanary",
     "CanaryHasDevices",
@@ -192,6 +192,25 @@ def test_an_image_is_built_only_when_its_tag_is_absent() -> None:
         assert absent["ErrorEquals"] == ["Ecr.ImageNotFoundException"]
         assert absent["Next"] == build
         assert states[build]["Next"] == states[find]["Next"]
+
+
+@pytest.mark.parametrize("title", ["Endpoint", "Canary", "Fleet"])
+def test_waiting_as_long_as_the_execution_may_stays_below_the_limit_of_events(title: str) -> None:
+    machine = MACHINES["release"]
+    states = machine["States"]
+    events = seconds = 0
+    pause = 1
+    while seconds < machine["TimeoutSeconds"]:
+        name, visited = f"WaitFor{title}", list[str]()
+        assert states[name]["SecondsPath"] == "$.look.seconds"
+        while name not in visited:
+            visited.append(name)
+            name = states[name].get("Next") or states[name]["Default"]
+        longer = next(states[name] for name in visited if states[name]["Type"] == "Pass")
+        assert longer["Parameters"] == {"seconds.$": "States.MathAdd($.look.seconds, 1)"}
+        events += sum(5 if states[name]["Type"] == "Task" else 2 for name in visited)
+        seconds, pause = seconds + pause, pause + 1
+    assert events < 25_000 / 3  # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 
 
 @pytest.mark.slow

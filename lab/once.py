@@ -9,24 +9,24 @@ from typing import Any
 
 import boto3
 import botocore.session
-from moto import backends
-from moto.core import utils
-from moto.stepfunctions.parser.asl.utils import boto_client
 from werkzeug.routing import Rule
 
 from lab import inside
 
 
 def install() -> None:
-    """To be called before the first request."""
+    """To be called before moto's services are imported, which make sessions already."""
+    # A loader keeps what it has read. Each of moto's services makes a session, and so does each job of the lab.
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    from moto import backends
+    from moto.core import utils
+    from moto.stepfunctions.parser.asl.utils import boto_client
+
     # For every request moto lists its own folder, some 200 entries with a stat each, to see what a host name means.
     modules = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: modules
     # A loader keeps the folders it has listed; moto makes a new one for every model.
     utils.create_loader = functools.cache(utils.create_loader)
-    # The same for botocore's sessions, of which moto makes one for each service and the lab one for each job.
-    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
-    boto3.DEFAULT_SESSION = None
     # The interpreter makes a client for each task; a client is thread-safe and knows nothing of the task.
     boto_client.boto3 = _Boto3()
     Rule._compile_builder = _no_builder  # type: ignore[method-assign]

@@ -113,7 +113,7 @@ def growing_wait(title: str, then: str) -> dict[str, State]:
     What is ready soon is seen soon, and a day of waiting takes some 400 looks: an execution that looked every few
     seconds would meet Step Functions' limit of 25,000 events within hours.
     """
-    longer = f"LookLessOftenFor{title}"
+    longer = f"SlowDown{title}"
     return {
         f"WaitFor{title}": {"Type": "Wait", "SecondsPath": "$.look.seconds", "Next": longer},
         longer: {

@@ -1,7 +1,8 @@
 """The schema of `lab.toml`, and the one place that reads it.
 
 `load()` takes the file that LAB_CONFIG names (default `lab.toml`), lays LAB_OVERRIDES (JSON) over it and validates the
-result. Whatever is wrong becomes one `ConfigError` of one line that names the key and what is allowed there.
+result. When the overrides name another data set, a built-in one brings its own tables. Whatever is wrong becomes one
+`ConfigError` of one line that names the key and what is allowed there.
 """
 
 from __future__ import annotations
@@ -16,8 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from infra.builtin import own_tables
+
 TARGETS = ("cloud-cpu", "edge-x86")
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
+METRICS = (
+    "accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "log_loss",
+    "mae", "rmse", "r2", "nasa_score",
+)  # fmt: skip
+TASKS = {
+    "image": ("classification", "anomaly"),
+    "tabular": ("classification", "regression"),
+    "timeseries": ("classification", "regression", "rul", "anomaly"),
+}
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
@@ -44,22 +55,48 @@ class Lab(Table):
 
 
 class Data(Table):
-    """`[data]`: the data set whose raw manifest starts the flow; `pixels` is height and width of the tensor."""
+    """`[data]`: the data set whose raw manifest starts the flow, and how it is to be read; `lab adapt` writes it.
+
+    Of pictures: `pixels`, height and width of the tensor; `labels`, a CSV with labels or boxes, and `patch`, the side
+    of what is cut around a box. Of tables and series: columns by their role, texts that stand for a missing value, the
+    file's own form; `window` and `stride` in rows, `rul_cap` in steps of time, `intervals` a JSON file of time spans.
+    """
 
     dataset: Annotated[Slug, Field(max_length=40)] = "digits"
     path: str | None = None
-    modality: Literal["image"] = "image"
-    task: Literal["classification"] = "classification"
-    pixels: Annotated[int, Field(ge=0, le=512)] = 0
+    modality: Literal["image", "tabular", "timeseries"] = "image"
+    task: Literal["classification", "regression", "rul", "anomaly"] = "classification"
     corrupt_share: Share = 0.01
+    pixels: Annotated[int, Field(ge=0, le=512)] = 0
+    labels: str = ""
+    patch: Annotated[int, Field(ge=0, le=4096)] = 0
+    target: str = ""
+    group: str = ""
+    time: str = ""
+    exclude: list[str] = []
+    categories: list[str] = []
+    missing: list[str] = []
+    format: Literal["csv", "whitespace", "parquet"] = "csv"
+    header: bool = True
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: str = "utf-8"
+    window: Annotated[int, Field(ge=1, le=10_000)] = 30
+    stride: Annotated[int, Field(ge=1, le=10_000)] = 1
+    rul_cap: Annotated[int, Field(ge=1)] = 125
+    intervals: str = ""
 
 
 class Train(Table):
-    """`[train]`: the net, its training, and the instances of the training and the processing jobs."""
+    """`[train]`: the net, its training, and the instances of the training and the processing jobs.
+
+    `trials` above 0 searches for hyperparameters with that many trainings; `flip` says how pictures may be mirrored.
+    """
 
     size: Literal["tiny", "base"] = "tiny"
     epochs: Annotated[int, Field(ge=1, le=1000)] = 25
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 17
+    trials: Annotated[int, Field(ge=0, le=100)] = 0
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
     instance: Instance = "ml.m5.xlarge"
     processing_instance: Instance = "ml.m5.xlarge"
     spot: bool = False
@@ -77,6 +114,10 @@ class Gate(Table):
     auroc: Share | None = None
     average_precision: Share | None = None
     log_loss: Loss | None = None
+    mae: Loss | None = None
+    rmse: Loss | None = None
+    r2: Annotated[float, Field(le=1.0)] | None = None
+    nasa_score: Loss | None = None
     beat_baseline: bool = True
     beat_champion: bool = False
     max_metric_drop: Share = 0.01
@@ -140,6 +181,15 @@ class Settings(Table):
         return self
 
     @model_validator(mode="after")
+    def _the_task_fits_the_data(self) -> Settings:
+        allowed = TASKS[self.data.modality]
+        if self.data.task not in allowed:
+            raise ValueError(f"[data] task = '{self.data.task}' is none of {self.data.modality}: {', '.join(allowed)}")
+        if self.data.task == "regression" and not self.data.target:
+            raise ValueError("[data] target is missing; a regression needs the column that it predicts")
+        return self
+
+    @model_validator(mode="after")
     def _the_gate_can_decide(self) -> Settings:
         if all(getattr(self.gate, metric) is None for metric in METRICS):
             raise ValueError(f"[gate] names no metric, so any model would pass; give one of {', '.join(METRICS)}")
@@ -163,7 +213,11 @@ class Settings(Table):
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings of this process. Raises ConfigError."""
     path = Path(environ.get("LAB_CONFIG") or "lab.toml")
-    return parse(_merge(_read(path), _overrides(environ.get("LAB_OVERRIDES", ""))), where=path.name)
+    tables, over = _read(path), _overrides(environ.get("LAB_OVERRIDES", ""))
+    named = (over.get("data") or {}).get("dataset")
+    if named and named != (tables.get("data") or {}).get("dataset"):
+        tables = own_tables(str(named), tables)
+    return parse(_merge(tables, over), where=path.name)
 
 
 def parse(tables: Mapping[str, Any], *, where: str = "lab.toml") -> Settings:

@@ -40,6 +40,8 @@ class Parts:
     train: State
     evaluate: State
     export: State
+    tune: State | None = None
+    tuned: State | None = None
 
 
 def definition(parts: Parts) -> dict[str, Any]:
@@ -124,23 +126,33 @@ def _jobs(parts: Parts) -> dict[str, State]:
                 },
             },
             service="glue",
-            then="Train",
+            then="Tune" if parts.tune else "Train",
             caught_by="RecordFailure",
             minutes=parts.minutes + 10,
         ),
-        "Train": states.task(
-            "sagemaker:createTrainingJob.sync",
-            parts.train,
-            service="sagemaker",
-            then="Evaluate",
-            caught_by="RecordFailure",
-            minutes=2 * parts.minutes + 20,
-            select={"job.$": "$.TrainingJobName", "artifact.$": "$.ModelArtifacts.S3ModelArtifacts"},
-            result="$.train",
-        ),
+        **_training(parts),
         "Evaluate": _processing(parts.evaluate, parts.minutes, then="Gate"),
         "Export": _processing(parts.export, parts.minutes, then="ReleaseGate"),
     }
+
+
+def _training(parts: Parts) -> dict[str, State]:
+    """One training, or the best of a search; `$.train` is the same after either."""
+    name, resource, request = "Train", "createTrainingJob", parts.train
+    select = {"job.$": "$.TrainingJobName", "artifact.$": "$.ModelArtifacts.S3ModelArtifacts"}
+    if parts.tune and parts.tuned:
+        name, resource, request, select = "Tune", "createHyperParameterTuningJob", parts.tune, parts.tuned
+    state = states.task(
+        f"sagemaker:{resource}.sync",
+        request,
+        service="sagemaker",
+        then="Evaluate",
+        caught_by="RecordFailure",
+        minutes=24 * 60 if parts.tune else 2 * parts.minutes + 20,
+        select=select,
+        result="$.train",
+    )
+    return {name: state}
 
 
 def _processing(request: State, minutes: int, *, then: str) -> State:

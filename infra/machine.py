@@ -32,6 +32,7 @@ TRACING = ("GetSamplingRules", "GetSamplingTargets", "PutTelemetryRecords", "Put
 # `.sync` follows a job by managed EventBridge rules of these names.
 SYNC_RULES = {
     "training": "StepFunctionsGetEventsForSageMakerTrainingJobsRule",
+    "tuning": "StepFunctionsGetEventsForSageMakerTuningJobsRule",
     "processing": "StepFunctionsGetEventsForSageMakerProcessingJobsRule",
     "build": "StepFunctionsGetEventForCodeBuildStartBuildRule",
 }

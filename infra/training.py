@@ -24,7 +24,14 @@ from infra.staging import Staging, object_arn, uri
 RUN = "$.manifest.run"
 JOB = "$.manifest.job"
 ML = "/opt/ml"
-METRICS = ("train_loss", "val_accuracy")
+METRICS = ("train_loss", "val_loss", "best_val_loss")
+# What a search varies, around what serves most data well.
+SEARCHED = (
+    {"Name": "rate", "MinValue": "0.0003", "MaxValue": "0.01", "ScalingType": "Logarithmic"},
+    {"Name": "decay", "MinValue": "0.0001", "MaxValue": "0.1", "ScalingType": "Logarithmic"},
+)
+# A search's name may have 32 characters: it takes the last part of the job's.
+SEARCH = f"States.Format('tune-{{}}', States.ArrayGetItem(States.StringSplit({JOB}, '-'), 4))"
 
 
 class Training(Construct):
@@ -103,6 +110,7 @@ class Training(Construct):
                 "size": train.size,
                 "epochs": str(train.epochs),
                 "seed": str(train.seed),
+                "flip": train.flip,
                 "run.$": RUN,
             },
             "InputDataConfig": [
@@ -132,6 +140,35 @@ class Training(Construct):
             request["EnableManagedSpotTraining"] = True
             request["StoppingCondition"]["MaxWaitTimeInSeconds"] = train.max_minutes * 120
         return request
+
+    def tune(self) -> dict[str, Any]:
+        """CreateHyperParameterTuningJob: random search over SEARCHED, each trial a training job as `train` sends it."""
+        definition = self.train()
+        fixed = definition.pop("HyperParameters")
+        del definition["TrainingJobName.$"], definition["CheckpointConfig"]  # trials would share one checkpoint
+        return {
+            "HyperParameterTuningJobName.$": SEARCH,
+            "HyperParameterTuningJobConfig": {
+                "Strategy": "Random",
+                "RandomSeed": self._settings.train.seed,
+                "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "best_val_loss"},
+                "ResourceLimits": {
+                    "MaxNumberOfTrainingJobs": self._settings.train.trials,
+                    "MaxParallelTrainingJobs": min(4, self._settings.train.trials),
+                },
+                "ParameterRanges": {"ContinuousParameterRanges": list(SEARCHED)},
+            },
+            "TrainingJobDefinition": {**definition, "StaticHyperParameters": fixed},
+        }
+
+    def tuned(self) -> dict[str, str]:
+        """What the flow keeps of a search: its best training job, and where that put its model."""
+        bucket = self._lake.data.bucket_name
+        place = f"s3://{bucket}/runs/{{}}/train/{{}}/output/model.tar.gz"
+        return {
+            "job.$": "$.BestTrainingJob.TrainingJobName",
+            "artifact.$": f"States.Format('{place}', $$.Execution.Name, $.BestTrainingJob.TrainingJobName)",
+        }
 
     def evaluate(self) -> dict[str, Any]:
         """CreateProcessingJob: the held-out split against baselines and champion."""

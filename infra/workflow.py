@@ -75,9 +75,15 @@ class Workflow(Construct):
             seed=self._settings.train.seed,
             minutes=self._settings.train.max_minutes,
             train=self._training.train(),
+            tune=self._training.tune() if self._searches else None,
+            tuned=self._training.tuned() if self._searches else None,
             evaluate=self._training.evaluate(),
             export=self._training.export(),
         )
+
+    @property
+    def _searches(self) -> bool:
+        return self._settings.train.trials > 0
 
     def _release_parts(self) -> release_flow.Parts:
         return release_flow.Parts(
@@ -99,7 +105,10 @@ class Workflow(Construct):
 
     def _flow_allows(self) -> list[Allow]:
         names = self._names
-        actions = [f"{verb}{kind}Job" for kind in ("Training", "Processing") for verb in ("Create", "Describe", "Stop")]
+        kinds = {"training": "Training", "processing": "Processing"}
+        if self._searches:
+            kinds["hyper-parameter-tuning"] = "HyperParameterTuning"
+        actions = [f"{verb}{kind}Job" for kind in kinds.values() for verb in ("Create", "Describe", "Stop")]
         return [
             self._lake.read("raw/"),
             self._lake.list_keys("raw/"),
@@ -113,11 +122,11 @@ class Workflow(Construct):
             ),
             Allow(
                 actions=[f"sagemaker:{action}" for action in (*actions, "AddTags")],
-                on=[names.arn("sagemaker", f"{kind}-job/*") for kind in ("training", "processing")],
+                on=[names.arn("sagemaker", f"{kind}-job/*") for kind in kinds],
                 why="a job is named after its run",
             ),
             pass_to_sagemaker(self._training.role),
-            follow_jobs(names, "training", "processing", "build"),
+            follow_jobs(names, "tuning" if self._searches else "training", "processing", "build"),
         ]
 
     def _release_allows(self) -> list[Allow]:

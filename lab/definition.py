@@ -16,6 +16,8 @@ OPTIMISED = {
     "glue:startJobRun.sync": "awaited",
     "lambda:invoke": "the real handler in a child process",
     "sagemaker:createEndpoint": "", "sagemaker:createEndpointConfig": "", "sagemaker:createModel": "",
+    "sagemaker:createHyperParameterTuningJob": "a search in the background",
+    "sagemaker:createHyperParameterTuningJob.sync": "awaited",
     "sagemaker:createProcessingJob": "a job in the background",
     "sagemaker:createProcessingJob.sync": "awaited",
     "sagemaker:createTrainingJob": "a job in the background",

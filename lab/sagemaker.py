@@ -1,10 +1,10 @@
 """SageMaker's jobs and endpoints are real; what would run nothing is refused.
 
-Covers: training jobs (training.py), processing jobs (processing.py), models, endpoint configs and endpoints
-(endpoints.py), invocations (sagemakerruntime.py), model package groups and packages (modelregistry.py): create,
-describe, list, stop, delete, tags.
-Does not cover, and refuses with ValidationException: transform, AutoML, tuning, compilation and labeling jobs,
-pipelines, clusters, notebook instances, domains, feature groups, model cards, experiments, monitoring definitions.
+Covers: training jobs (training.py), tuning jobs (tuning.py), processing jobs (processing.py), models, endpoint configs
+and endpoints (endpoints.py), invocations (sagemakerruntime.py), model package groups and packages (modelregistry.py):
+create, describe, list, stop, delete, tags.
+Does not cover, and refuses with ValidationException: transform, AutoML, compilation and labeling jobs, pipelines,
+clusters, notebook instances, domains, feature groups, model cards, experiments, monitoring definitions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from moto.core.utils import underscores_to_camelcase
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.responses import SageMakerResponse
 
-from lab import child, endpoints, iam, identity, modelregistry, processing, runtimes, sagemakerruntime, training
+from lab import (
+    child,
+    endpoints,
+    iam,
+    identity,
+    modelregistry,
+    processing,
+    runtimes,
+    sagemakerruntime,
+    training,
+    tuning,
+)
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -43,6 +54,10 @@ def install(engine: Engine) -> None:
     _refuse_the_rest()
     _operation("create_training_job", lambda response: _create_training_job(engine, response))
     _operation("stop_training_job", _stop_training_job)
+    _operation("create_hyper_parameter_tuning_job", lambda response: _create_tuning_job(engine, response))
+    _operation("describe_hyper_parameter_tuning_job", lambda response: ActionResult(_tuning_job(response).described()))
+    _operation("list_training_jobs_for_hyper_parameter_tuning_job", _list_trials)
+    _operation("stop_hyper_parameter_tuning_job", _stop_tuning_job)
     _operation("create_processing_job", lambda response: _create_processing_job(engine, response))
     _operation("stop_processing_job", _stop_processing_job)
     endpoints.install(engine)
@@ -112,6 +127,48 @@ def _create_training_job(engine: Engine, response: SageMakerResponse) -> ActionR
     job = backend.training_jobs[name] = training.TrainingJob(engine, request)
     _start(job.run, name)
     return ActionResult({"TrainingJobArn": job.arn})
+
+
+def _create_tuning_job(engine: Engine, response: SageMakerResponse) -> ActionResult:
+    request, backend = body_of(response), response.sagemaker_backend
+    name = request["HyperParameterTuningJobName"]
+    if name in backend.hyper_parameter_tuning_jobs:
+        raise ResourceInUseException(
+            message=f"Hyper Parameter Tuning Job names must be unique. The name {name} is taken."
+        )
+    reason = tuning.refusal(request)
+    image = ((request.get("TrainingJobDefinition") or {}).get("AlgorithmSpecification") or {}).get("TrainingImage", "")
+    _admit(engine, request.get("TrainingJobDefinition") or {}, image, reason)
+
+    def start(training_request: dict[str, Any]) -> training.TrainingJob:
+        made = training.TrainingJob(engine, training_request)
+        backend.training_jobs[made.training_job_name] = made
+        return made
+
+    job = backend.hyper_parameter_tuning_jobs[name] = tuning.TuningJob(engine, request, start)
+    _start(job.run, name)
+    return ActionResult({"HyperParameterTuningJobArn": job.arn})
+
+
+def _tuning_job(response: SageMakerResponse) -> tuning.TuningJob:
+    name = body_of(response)["HyperParameterTuningJobName"]
+    job: tuning.TuningJob | None = response.sagemaker_backend.hyper_parameter_tuning_jobs.get(name)
+    if job is None:
+        raise ValidationError(message="Requested resource not found.")
+    return job
+
+
+def _list_trials(response: SageMakerResponse) -> ActionResult:
+    job = _tuning_job(response)
+    return ActionResult({"TrainingJobSummaries": [job.summary_of(trial) for trial in job.trials]})
+
+
+def _stop_tuning_job(response: SageMakerResponse) -> ActionResult:
+    job = _tuning_job(response)
+    if job.status != "InProgress":
+        raise ValidationError(message=f"The request was rejected because the tuning job is in status {job.status}.")
+    job.stop()
+    return EmptyResult()
 
 
 def _stop_training_job(response: SageMakerResponse) -> ActionResult:

@@ -1,8 +1,9 @@
 """Step Functions: moto's interpreter, with the integrations of our flows made real.
 
 Covers: JSONPath machines whose states and tasks definition.py lists; aws-sdk integrations with AWS's casing and error
-    names; glue:startJobRun, sagemaker:createTrainingJob, createProcessingJob and codebuild:startBuild, each with
-    `.sync`; lambda, dynamodb, events, sns and sqs as moto does them; names for executions that were given none.
+    names; glue:startJobRun, sagemaker:createTrainingJob, createHyperParameterTuningJob, createProcessingJob and
+    codebuild:startBuild, each with `.sync`; lambda, dynamodb, events, sns and sqs as moto does them; names for
+    executions that were given none.
 Does not cover, and refuses when a machine is made: everything that definition.py does not list, JSONata, Activities.
 """
 
@@ -62,11 +63,12 @@ class Sync:
 
 def _job(kind: str) -> Sync:
     """CreateTrainingJob and its like: named in the request, described until it ended."""
+    word = kind.title().replace("_", "")
     return Sync(
         f"describe_{kind}_job",
-        lambda request, _: {f"{kind.title()}JobName": request[f"{kind.title()}JobName"]},
+        lambda request, _: {f"{word}JobName": request[f"{word}JobName"]},
         lambda response: response,
-        f"{kind.title()}JobStatus",
+        f"{word}JobStatus",
         frozenset({"Completed"}),
         frozenset({"Failed", "Stopped"}),
     )
@@ -74,6 +76,7 @@ def _job(kind: str) -> Sync:
 
 SYNC = {
     ("sagemaker", "create_training_job"): _job("training"),
+    ("sagemaker", "create_hyper_parameter_tuning_job"): _job("hyper_parameter_tuning"),
     ("sagemaker", "create_processing_job"): _job("processing"),
     ("glue", "start_job_run"): Sync(
         "get_job_run",

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.info("%s;", " ".join(f"{name}={_text(value)}" for name, value in figures.items()))
             note(figures)
 
-        train(config, here.curated, here.model, here.checkpoints, on_epoch)
+        best = train(config, here.curated, here.model, here.checkpoints, on_epoch)
+        log.info("best_epoch=%d best_val_loss=%.6g;", best["epoch"], best["val_loss"])
     return 0
 
 

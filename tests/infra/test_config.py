@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from infra import config
+from infra.builtin import BUILT_IN
 from infra.config import ConfigError, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +95,31 @@ def test_a_missing_file_and_a_broken_one_are_told_apart(tmp_path: Path) -> None:
 def test_the_longest_prefix_still_gives_a_valid_bucket_name() -> None:
     settings = config.parse({"lab": {"name": "a" * 16, "environment": "b" * 8, "region": "ap-southeast-2"}})
     assert len(f"{settings.prefix}-artifacts-123456789012-{settings.lab.region}") <= 63
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_a_built_in_set_brings_its_own_data_table_and_criteria(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text('[data]\ndataset = "mine"\npixels = 99\n[gate]\nmacro_f1 = 0.5\nmin_agreement = 0.9\n', "utf-8")
+    found = config.load({"LAB_CONFIG": str(path), "LAB_OVERRIDES": json.dumps({"data": {"dataset": name}})})
+    assert found.data.dataset == name and found.data.pixels == 0
+    assert found.gate.macro_f1 is None and found.gate.min_agreement == 0.9
+    asked = {key: value for key, value in BUILT_IN[name]["gate"].items() if key != "beat_baseline"}
+    assert asked and all(getattr(found.gate, key) == value for key, value in asked.items())
+
+
+def test_the_file_s_own_set_keeps_the_file_s_tables(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text('[data]\ndataset = "digits"\npixels = 16\n[gate]\nmacro_f1 = 0.5\n', "utf-8")
+    found = config.load({"LAB_CONFIG": str(path), "LAB_OVERRIDES": '{"data": {"dataset": "digits"}}'})
+    assert (found.data.pixels, found.gate.macro_f1) == (16, 0.5)
+
+
+def test_a_task_that_the_modality_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[data\] task = 'rul' is none of tabular: classification, regression"):
+        config.parse({"data": {"modality": "tabular", "task": "rul"}})
+
+
+def test_a_regression_without_a_target_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[data\] target is missing"):
+        config.parse({"data": {"modality": "tabular", "task": "regression"}})

@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from edge.switch import Serving
+from models.runtime import Batch
 
 WINDOW = 100  # samples; the index of fewer is noise, and would raise the alarm of a device that just started
 
@@ -21,8 +19,8 @@ class Drift:
         self._identity = ""
         self._watch: Any = None
 
-    def add(self, serving: Serving, batch: npt.NDArray[np.uint8]) -> None:
-        """Counts uint8 [N, C, H, W] that `serving` was asked about."""
+    def add(self, serving: Serving, batch: Batch) -> None:
+        """Counts raw tensors [N, ...] that `serving` was asked about."""
         with self._lock:
             if serving.identity != self._identity:
                 self._identity, self._watch = serving.identity, serving.model.watch()

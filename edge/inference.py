@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from edge.drift import Drift
 from edge.nucleus import Nucleus
@@ -26,10 +27,13 @@ from edge.settings import Settings, SettingsError, read
 from edge.source import Folder, Results
 from edge.switch import Event, Serving, Switch
 from edge.telemetry import BACKLOG, Telemetry
-from models.features import CorruptSample, decode
+from models.features import CorruptSample
+from models.features import read as read_samples
+from models.runtime import Batch, Prediction
 
 LOST = 3
 PATIENCE_S = 300.0
+PART = 256
 _log = logging.getLogger("edge.inference")
 
 
@@ -97,31 +101,24 @@ class Service:
         return self.work / self.settings.source
 
     def answer(self, name: str, data: bytes) -> None:
-        """Predicts one image; the result carries the version that computed it."""
+        """Predicts what one file holds; each result carries the version that computed it."""
         serving = self.switch.current
         assert serving is not None
         started = time.perf_counter()
         try:
-            batch = decode(data, serving.model.contract.shape)[None]
-            prediction = serving.model.predict(batch)
+            batch = read_samples(data, serving.model.contract)
+            predictions = [serving.model.predict(part) for part in _parts(batch)]
         except CorruptSample as error:
             self.telemetry.failed()
             self.results.add({"source": name, "error": str(error)})
             return
-        milliseconds = (time.perf_counter() - started) * 1000
-        confidence = float(prediction.probabilities[0].max())
-        self.telemetry.predicted(milliseconds, confidence)
+        milliseconds = (time.perf_counter() - started) * 1000 / len(batch)
         self.drift.add(serving, batch)
-        stamp = {"model_version": serving.version, "model_sha": serving.sha}
-        self.results.add(
-            {
-                "source": name,
-                "label": prediction.labels[0],
-                "confidence": round(confidence, 4),
-                "ms": round(milliseconds, 3),
-            }
-            | stamp
-        )
+        stamp = {"ms": round(milliseconds, 3), "model_version": serving.version, "model_sha": serving.sha}
+        for place, found in enumerate(row for prediction in predictions for row in _rows(prediction)):
+            self.telemetry.predicted(milliseconds, found.get("confidence"))
+            where = {"source": name} if len(batch) == 1 else {"source": name, "sample": place}
+            self.results.add({**where, **found, **stamp})
 
     def _first_of(self, serving: Serving) -> None:
         """The first answer of a model is reported at once, the others in their interval."""
@@ -161,6 +158,20 @@ class Service:
         topic = f"{self.settings.prefix}/{self.thing}/telemetry"
         while self.backlog and self.nucleus.publish(topic, self.backlog[0]):
             self.backlog.popleft()
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """A file with many rows is answered in parts: memory stays bounded."""
+    for start in range(0, len(batch), PART):
+        yield batch[start : start + PART]
+
+
+def _rows(prediction: Prediction) -> list[dict[str, Any]]:
+    """Each answer of a batch: label and confidence, or the value."""
+    if not prediction.labels:
+        return [{"value": value} for value in prediction.values.tolist()]
+    named = zip(prediction.labels, prediction.confidences.tolist(), strict=True)
+    return [{"label": label, "confidence": round(confidence, 4)} for label, confidence in named]
 
 
 def self_test(work: Path) -> None:

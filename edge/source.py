@@ -1,4 +1,4 @@
-"""What the device looks at: a folder of images, each read once when it is whole, its answer appended to a file."""
+"""What the device looks at: a folder of files, each read once when it is whole, its answers appended to a file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".csv", ".tsv", ".txt")
 LIMIT = 1_000_000  # bytes of results; then the file becomes `.1` and a new one starts
 
 
 class Folder:
-    """Images in a folder, oldest first. A file is taken when it did not change since the look before."""
+    """Pictures or tables in a folder, oldest first. A file is taken when it did not change since the look before."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -21,7 +21,7 @@ class Folder:
         self._done: dict[str, tuple[int, int]] = {}
 
     def new(self) -> Iterator[tuple[str, bytes]]:
-        """Name and content of each image that is new or has changed."""
+        """Name and content of each file that is new or has changed."""
         if not self.path.is_dir():
             return
         now: dict[str, tuple[int, int]] = {}

@@ -30,14 +30,18 @@ class Telemetry:
     def _clear(self) -> None:
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._confidences = 0.0
+        self._sure = 0
         self._count = 0
         self._errors = 0
 
-    def predicted(self, milliseconds: float, confidence: float) -> None:
+    def predicted(self, milliseconds: float, confidence: float | None) -> None:
+        """One answer; a number has no confidence."""
         with self._lock:
             self._latencies.append(milliseconds)
-            self._confidences += confidence
             self._count += 1
+            if confidence is not None:
+                self._confidences += confidence
+                self._sure += 1
 
     def failed(self) -> None:
         with self._lock:
@@ -61,7 +65,7 @@ class Telemetry:
                 "errors": self._errors,
                 "p50_ms": percentile(self._latencies, 0.50),
                 "p95_ms": percentile(self._latencies, 0.95),
-                "confidence_mean": round(self._confidences / self._count, 4) if self._count else None,
+                "confidence_mean": round(self._confidences / self._sure, 4) if self._sure else None,
                 "psi": psi,
                 "dropped": dropped,
             }

@@ -1,7 +1,7 @@
-"""The desk core's camera: after a deployment, a few of the lab's own raw images appear where the component looks.
+"""The desk core's camera: after a deployment, a few of the lab's own raw samples appear where the component looks.
 
-A device on a line has a camera; the desk has the data bucket. The component finds the pictures in the folder that its
-configuration calls `source`, and cannot tell them from those of a camera.
+A device on a line has a camera or sensors; the desk has the data bucket. The component finds pictures, or rows of a
+table, in the folder that its configuration calls `source`, and cannot tell them from those of a camera.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lab.engine import Engine
 
 COUNT = 12
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+# Pictures, and what a table's data set brings to be asked about.
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", "/_sample.csv")
 _log = logging.getLogger(__name__)
 
 
 def show(engine: Engine, prefix: str, folder: Path) -> int:
-    """Puts up to COUNT raw images, spread over the data set, into `folder`; says how many. No data set, no pictures."""
+    """Puts up to COUNT raw samples, spread over the data set, into `folder`; says how many. No data set, no samples."""
     bucket = f"{prefix}-data-{engine.account}-{engine.region}"
     try:
-        keys = _spread(_images(engine, bucket))
+        keys = _spread(_samples(engine, bucket))
         for key in keys:
             body: bytes = engine.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
             _place(folder, "-".join(key.split("/")[-2:]), body)
@@ -32,9 +33,9 @@ def show(engine: Engine, prefix: str, folder: Path) -> int:
     return len(keys)
 
 
-def _images(engine: Engine, bucket: str) -> list[str]:
+def _samples(engine: Engine, bucket: str) -> list[str]:
     pages = engine.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="raw/")
-    return [row["Key"] for page in pages for row in page.get("Contents", []) if row["Key"].lower().endswith(SUFFIXES)]
+    return [row["Key"] for page in pages for row in page.get("Contents", []) if row["Key"].lower().endswith(ENDINGS)]
 
 
 def _spread(keys: list[str]) -> list[str]:

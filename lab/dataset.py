@@ -38,9 +38,14 @@ class Written:
         return {key: str(self.manifest[key]) for key in ("digest", "dataset", "modality", "task")}
 
     def sample(self) -> tuple[str, bytes]:
-        """A real file of the data set: its path relative to the folder, its bytes."""
-        path = str(self.manifest["files"][0]["path"])
+        """What an endpoint can be asked: a real picture, or rows of the real table; its path and its bytes."""
+        path = sample_of(self.manifest)
         return path, (self.folder / path).read_bytes()
+
+
+def sample_of(manifest: Mapping[str, Any]) -> str:
+    """The path of the data set's sample: a file of its own, or its first picture."""
+    return str(manifest.get("sample") or manifest["files"][0]["path"])
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Writing:
         done = self.child.wait()
         if done.rc != 0:
             said = done.last_lines(1) or [f"python -m models.datasets ended with {done.rc}"]
-            hint = "built-in names: python -m models.datasets --list; or a folder with one subfolder per class"
+            hint = "built-in names: python -m models.datasets --list; or a folder or file of yours: lab adapt PATH"
             raise DataError(said[0], hint)
         manifest = read_json(self.folder / "_manifest.json")
         if not manifest.get("files"):
@@ -79,7 +84,7 @@ def writing(home: Home, dataset: str, settings: Mapping[str, Any], root: Path) -
     incoming.mkdir(parents=True, exist_ok=True)
     source = str(Path(dataset).resolve()) if is_path(dataset) else dataset
     with tempfile.TemporaryDirectory(dir=incoming) as folder:
-        argv = [sys.executable, "-m", "models.datasets", source, "--out", folder]
+        argv = [sys.executable, "-m", "models.datasets", source, "--out", folder, "--settings", json.dumps(settings)]
         for option in OPTIONS:
             if settings.get(option) is not None:
                 argv += [f"--{option}", str(settings[option])]
@@ -97,7 +102,8 @@ def upload(engine: Engine, bucket: str, data: Written) -> str:
     prefix = f"raw/{data.name}/"
     key = prefix + "_manifest.json"
     if _digest_there(s3, bucket, key) != data.manifest["digest"]:
-        bulk.put(engine, bucket, prefix, data.folder, [str(row["path"]) for row in data.manifest["files"]])
+        paths = {*(str(row["path"]) for row in data.manifest["files"]), sample_of(data.manifest)}
+        bulk.put(engine, bucket, prefix, data.folder, sorted(paths))
     body = json.dumps(data.manifest, sort_keys=True).encode()
     s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", Metadata=data.metadata)
     return key
@@ -107,7 +113,7 @@ def fetch_sample(engine: Engine, bucket: str, key: str, folder: Path) -> Written
     """A data set that is in the bucket already, with one of its files on disk, to ask the endpoint about."""
     s3 = engine.client("s3")
     manifest = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    path = str(manifest["files"][0]["path"])
+    path = sample_of(manifest)
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(s3.get_object(Bucket=bucket, Key=f"{key.rpartition('/')[0]}/{path}")["Body"].read())

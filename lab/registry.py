@@ -100,7 +100,7 @@ def content_type_of(path: Path) -> str:
         return "application/x-npy"
     guessed = mimetypes.guess_type(path.name)[0]
     if guessed is None:
-        raise LabError(f"cannot tell what {path.name} is", "the endpoint takes .png, .jpg, .npy and .json")
+        raise LabError(f"cannot tell what {path.name} is", "the endpoint takes .png, .jpg, .csv, .npy and .json")
     return guessed
 
 

@@ -1,11 +1,12 @@
 """Reads what the ETL curated: one split as arrays.
 
-N samples   C, H, W channels, height, width
+N samples, each a raw tensor of the contract's shape and type
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from models.contract import Contract
 
-Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], list[str]]
+Split = tuple[npt.NDArray[Any], npt.NDArray[Any], list[str]]
 
 
 class CuratedError(Exception):
@@ -22,18 +23,19 @@ class CuratedError(Exception):
 
 
 def read(folder: Path, split: str) -> Split:
-    """Pixels uint8 [N, C, H, W], labels int64 [N], and the source of each sample, ordered by sample id.
+    """Raw tensors [N, ...], labels, and the source of each sample, ordered by sample id.
 
-    Raises CuratedError when the split has no sample, or one that is not of the contract's shape.
+    Labels are int64 [N], a place in the contract's classes, or float64 [N], the target's value. Raises CuratedError
+    when the split has no sample, or one that is not of the contract's shape.
     """
-    shape = Contract.load(folder / "contract.json").shape
+    contract = Contract.load(folder / "contract.json")
     parts = sorted((folder / split).glob("*.parquet"))
     tables = [pq.read_table(part, columns=["id", "source", "label", "tensor"]) for part in parts]
     if not tables or not sum(table.num_rows for table in tables):
         raise CuratedError(f"{folder / split} holds no sample")
-    table = pa.concat_tables(tables).sort_by("id")
-    pixels = np.frombuffer(b"".join(table["tensor"].to_pylist()), np.uint8)
-    if pixels.size != table.num_rows * int(np.prod(shape)):
-        raise CuratedError(f"{folder / split}: tensors are not all of shape {list(shape)}")
-    labels = table["label"].to_numpy().astype(np.int64)
-    return pixels.reshape(-1, *shape), labels, table["source"].to_pylist()
+    table = pa.concat_tables(tables).sort_by([("id", "ascending"), ("source", "ascending")])
+    tensors = np.frombuffer(b"".join(table["tensor"].to_pylist()), contract.dtype)
+    if tensors.size != table.num_rows * int(np.prod(contract.shape)):
+        raise CuratedError(f"{folder / split}: tensors are not all of shape {list(contract.shape)}")
+    labels = table["label"].to_numpy().astype(np.int64 if contract.categorical else np.float64)
+    return tensors.reshape(-1, *contract.shape), labels, table["source"].to_pylist()

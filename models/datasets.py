@@ -1,19 +1,20 @@
-"""Data sets as folders of pictures with a manifest: built-in ones, or a folder of yours.
+"""Data sets as folders with a manifest: built-in ones, or a folder or file of yours.
 
-    python -m models.datasets NAME_OR_FOLDER --out DIR [--count N] [--pixels N] [--seed N]
+    python -m models.datasets NAME_OR_PATH --out DIR [--count N] [--pixels N] [--seed N] [--settings JSON]
     python -m models.datasets --list
 
-Writes DIR/<label>/<file> and, last, DIR/_manifest.json. The last line of output is the manifest's head as JSON.
+Writes DIR/<label>/<file> of pictures, DIR/<file> of tables and, last, DIR/_manifest.json. The last line of output is
+the manifest's head as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models import defects
+from models import datafiles, defects, patches, tablefiles, turbofan
+from models.datafiles import MANIFEST, DatasetError, slug
 
-MANIFEST = "_manifest.json"
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 LEAST_PIXELS = 8
+UNITS = 60
 BUILT_IN = {
     "digits": "1,797 handwritten digits, the real scans of scikit-learn (UCI Optical Recognition, 8x8)",
     "surface-defects": "metal surfaces with scratches, dents and stains, rendered, any size and count",
+    "breast-cancer": "569 biopsies, 30 measures each, benign or malignant: scikit-learn's real table (UCI, Wisconsin)",
+    "turbofan-like": "engines that run until they fail, ten sensors each, rendered, any number of units",
 }
-
-
-class DatasetError(Exception):
-    """A data set that cannot be written; the message says what and what to try."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("models.datasets: a data set and --out are needed\n")
         return 2
     try:
-        found = write(args.name, Path(args.out), count=args.count, pixels=args.pixels, seed=args.seed)
+        settings = {**json.loads(args.settings), "seed": args.seed}
+        out = Path(args.out)
+        found = write(args.name, out, count=args.count, pixels=args.pixels, seed=args.seed, settings=settings)
     except (DatasetError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -56,58 +58,81 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write(
-    name: str, out: Path, *, count: int | None = None, pixels: int | None = None, seed: int = 0
+    name: str,
+    out: Path,
+    *,
+    count: int | None = None,
+    pixels: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes data set `name` (a built-in or a folder) to `out`, its manifest last; returns the manifest."""
+    """Writes data set `name` (a built-in, a folder, a file) to `out`, its manifest last; returns the manifest.
+
+    `settings` is the `[data]` table that a folder or file is read by; without one, a folder has one sub-folder of
+    pictures per class.
+    """
     if out.is_dir() and any(out.iterdir()):
         found = "a data set" if (out / MANIFEST).exists() else "files"
         raise DatasetError(f"{out} holds {found} already; give an empty folder")
     if (count is not None and count < 1) or (pixels and pixels < LEAST_PIXELS):
         raise DatasetError(f"count is {count} and pixels {pixels}; they start at 1 and {LEAST_PIXELS}")
+    out.mkdir(parents=True, exist_ok=True)
     if name == "digits":
-        dataset, samples = name, _digits(count)
-    elif name == "surface-defects":
-        dataset, samples = name, defects.samples(count or 800, pixels or 48, seed)
-    else:
-        return _copy_of(Path(name), out)
+        return _rendered(out, name, _digits(count))
+    if name == "surface-defects":
+        return _rendered(out, name, defects.samples(count or 800, pixels or 48, seed))
+    if name in ("breast-cancer", "turbofan-like"):
+        return _table(out, name, count, seed, settings or {})
+    return _of_theirs(Path(name), out, settings or {})
+
+
+def _rendered(out: Path, name: str, samples: Iterator[tuple[str, npt.NDArray[np.uint8]]]) -> dict[str, Any]:
     for path, picture in samples:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(out / path, "PNG")
-    return manifest(out, dataset, source=BUILT_IN[dataset])
+    return manifest(out, name, source=BUILT_IN[name])
 
 
-def manifest(folder: Path, dataset: str, source: str) -> dict[str, Any]:
-    """Writes the manifest of `folder`, one sub-folder per class, and returns it."""
-    files = []
-    for path in _pictures(folder):
-        data = path.read_bytes()
-        relative = path.relative_to(folder)
-        row = {"path": relative.as_posix(), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        files.append({**row, "label": relative.parts[0]})
-    lines = "".join(sorted(f"{row['path']} {row['sha256']} {row['label']}\n" for row in files))
-    document = {
-        "schema": 1,
-        "dataset": dataset,
-        "modality": "image",
-        "task": "classification",
-        "source": source,
-        "classes": sorted({str(row["label"]) for row in files}),
-        "pixels": _side(folder, files),
-        "files": files,
-        "digest": hashlib.sha256(lines.encode()).hexdigest(),
-    }
-    scratch = folder / ".manifest.json"
-    scratch.write_text(json.dumps(document) + "\n", "utf-8")
-    scratch.replace(folder / MANIFEST)
-    return document
+def _table(out: Path, name: str, count: int | None, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A built-in table; its `[data]` table comes with it (infra/builtin.py), as one of the customer's would."""
+    if name == "breast-cancer":
+        header, lines = _biopsies(count)
+    else:
+        header, lines = list(turbofan.COLUMNS), turbofan.rows(count or UNITS, seed)
+    source = out / f"{name}.csv"
+    with source.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header])
+        csv.writer(stream).writerows(lines)
+    default = {"modality": "tabular", "task": "classification", "target": "diagnosis"}
+    series = {"modality": "timeseries", "task": "rul", "group": "unit", "time": "cycle"}
+    return tablefiles.described(source, out, name, {**(default if name == "breast-cancer" else series), **settings})
 
 
-def _side(folder: Path, files: Sequence[dict[str, Any]]) -> int:
+def _biopsies(count: int | None) -> tuple[list[str], Iterator[list[str]]]:
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    header = [str(name).replace(" ", "_") for name in found.feature_names]
+    values = zip(found.data[:count], found.target[:count], strict=True)
+    lines = ([*(f"{value:.6g}" for value in row), str(found.target_names[label])] for row, label in values)
+    return [*header, "diagnosis"], lines
+
+
+def manifest(folder: Path, dataset: str, source: str, task: str = "classification") -> dict[str, Any]:
+    """Writes the manifest of `folder`, one sub-folder of pictures per class, and returns it."""
+    found = [path.relative_to(folder) for path in _pictures(folder)]
+    classes = sorted({path.parts[0] for path in found})
+    head = {"dataset": dataset, "modality": "image", "task": task, "source": source, "classes": classes}
+    pixels = _side([folder / path for path in found])
+    return datafiles.save(folder, {**head, "pixels": pixels}, [(path.as_posix(), path.parts[0]) for path in found])
+
+
+def _side(files: Sequence[Path]) -> int:
     """The side that suits the pictures: the middle one's longer side, in steps of 8, from 8 to 64."""
     sides = []
-    for row in files[:: max(1, len(files) // 64)]:
+    for path in files[:: max(1, len(files) // 64)]:
         try:
-            with Image.open(folder / row["path"]) as picture:
+            with Image.open(path) as picture:
                 sides.append(max(picture.size))
         except (OSError, ValueError, SyntaxError):
             continue  # the ETL reports it, by name
@@ -124,15 +149,26 @@ def _digits(count: int | None) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         yield f"{label}/{index:05}.png", np.round(scan * 255 / 16).astype(np.uint8)
 
 
-def _copy_of(source: Path, out: Path) -> dict[str, Any]:
-    """A customer's folder: its pictures as they are, corrupt ones too, which the ETL reports by name."""
+def _of_theirs(source: Path, out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A customer's data, its files as they are, corrupt ones too, which the ETL reports by name."""
     if not source.exists():
-        raise DatasetError(f"there is no data set or folder '{source}'; built in are {', '.join(BUILT_IN)}")
-    if not source.is_dir():
-        raise DatasetError(f"{source} is a file; a folder with one sub-folder per class is needed")
+        raise DatasetError(f"there is no data set, folder or file '{source}'; built in are {', '.join(BUILT_IN)}")
     if out.resolve().is_relative_to(source.resolve()):
         raise DatasetError(f"{out} lies in {source}, whose data it would become part of; give a folder elsewhere")
+    name = str(settings.get("dataset") or slug(source.resolve().stem))
+    if settings.get("modality", "image") != "image":
+        return tablefiles.write(source, out, name, settings)
+    if not source.is_dir():
+        raise DatasetError(f"{source} is a file, and lab.toml does not say how to read it; try: lab adapt {source}")
+    if settings.get("labels"):
+        return patches.write(source, out, name, list(_pictures(source)), settings)
+    return _copy_of(source, out, name, settings)
+
+
+def _copy_of(source: Path, out: Path, dataset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    excluded = set(settings.get("exclude") or [])
     classes = sorted(path.name for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = [name for name in classes if name not in excluded]
     if len(classes) < 2:
         found = f"has one sub-folder, {classes[0]}" if classes else "has no sub-folder"
         raise DatasetError(f"{source} {found}; one sub-folder per class is needed, and two classes at least")
@@ -144,7 +180,7 @@ def _copy_of(source: Path, out: Path) -> dict[str, Any]:
             target = out / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    return manifest(out, _slug(source.resolve().name), source=source.name)
+    return manifest(out, dataset, source.name, str(settings.get("task") or "classification"))
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -153,23 +189,18 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def _slug(name: str) -> str:
-    """A name that prefixes and job names can hold."""
-    kept = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name.lower())
-    return "-".join(filter(None, kept.split("-"))) or "images"
-
-
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.datasets", description="Writes a data set as a folder.")
-    parser.add_argument("name", nargs="?", help=f"{', '.join(BUILT_IN)}, or a folder with one sub-folder per class")
+    parser.add_argument("name", nargs="?", help=f"{', '.join(BUILT_IN)}, or a folder or file of yours")
     parser.add_argument("--out", help="the folder to write")
     parser.add_argument("--count", type=int, help="at most (digits) or exactly (rendered) so many pictures")
     parser.add_argument("--pixels", type=int, help="side of a rendered picture; 0 for its own")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--settings", default="{}", help="the [data] table that says how to read a folder, as JSON")
     parser.add_argument("--list", action="store_true", help="the built-in data sets as JSON")
     return parser.parse_args(argv)
 

@@ -1,9 +1,10 @@
-"""From an encoded picture to the raw tensor: the one preprocessing there is.
+"""From an encoded picture or a text with a table to the raw tensor: the one preprocessing there is.
 
 ETL, training, endpoint and device all call it. Scaling and normalisation are not here: they are the net's first
 layer, and so part of every export.
 
     C, H, W   channels (1 grey, 3 colour), height, width; values uint8, 0..255
+    T, F      steps of a window, columns; values float32, see tables.py
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from models import tables
+from models.contract import Contract
+
 # A picture that claims more is refused before it is unpacked: small files can unfold to gigabytes.
 MAX_PIXELS = 50_000_000
 # Pillow knows dozens of formats, some of which start other programs; these are what cameras and people save.
@@ -26,7 +30,21 @@ COLOURLESS = frozenset({"1", "L", "LA", "I", "F"}) | DEEP
 
 
 class CorruptSample(Exception):
-    """A picture that cannot be decoded; the message says why."""
+    """A picture that cannot be decoded, or a table that cannot be read; the message says why."""
+
+
+def read(data: bytes, contract: Contract) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+    """What a file or a request holds, as a batch of the contract's raw tensors.
+
+    uint8 [1, C, H, W] of a picture, float32 [N, F] of a table's rows, float32 [N, T, F] of a series' windows. Raises
+    CorruptSample.
+    """
+    if contract.modality == "image":
+        return decode(data, contract.shape)[None]
+    try:
+        return tables.read(data, contract)
+    except tables.CorruptTable as error:
+        raise CorruptSample(str(error)) from error
 
 
 def channels(data: bytes) -> int:
@@ -55,7 +73,7 @@ def decode(data: bytes, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def sample_id(tensor: npt.NDArray[np.uint8]) -> str:
+def sample_id(tensor: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> str:
     """sha256 of a raw tensor: what its content is called, whatever its file was."""
     return hashlib.sha256(np.ascontiguousarray(tensor).tobytes()).hexdigest()
 

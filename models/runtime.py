@@ -1,6 +1,6 @@
 """A released model on onnxruntime: checked before it is trusted, on endpoint and device.
 
-    N samples in a batch   C, H, W channels, height, width   K classes
+    N samples in a batch, each a raw tensor of the contract   K classes, or 1 where the answer is a number
 
 A package is a folder: `model.onnx`, `contract.json`, `golden.npz`, and `model.json`, which names the sha256 of every
 other file. `Model.load` goes through the gate in this order, and stops at the first finding: every file there and
@@ -35,8 +35,9 @@ TIMED = 20
 # A device under load jitters; the budget is meant for the model, not for one unlucky scheduling.
 SLACK = 1.5
 
-Pixels = npt.NDArray[np.uint8]
+Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
+TENSOR = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
 class PackageError(Exception):
@@ -54,20 +55,33 @@ class PackageError(Exception):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answers to one batch: `probabilities` [N, K] float32, rows sum to one; `labels` the N most likely class names."""
+    """Answers to one batch: `answers` [N, K] float32, and `labels`, the N most likely class names.
 
-    probabilities: Floats
-    labels: tuple[str, ...]
+    Answers are probabilities, whose rows sum to one, or values [N, 1] in the target's unit, without labels.
+    """
+
+    answers: Floats
+    labels: tuple[str, ...] = ()
+
+    @property
+    def probabilities(self) -> Floats:
+        """[N, K], of a model that names classes."""
+        return self.answers
+
+    @property
+    def values(self) -> Floats:
+        """[N], of a model that gives numbers."""
+        return np.asarray(self.answers[:, 0], np.float32)
 
     @property
     def indices(self) -> npt.NDArray[np.int64]:
         """The N most likely classes, as positions in the contract's `classes`."""
-        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+        return np.asarray(self.answers.argmax(axis=1), np.int64)
 
     @property
     def confidences(self) -> Floats:
         """The N largest probabilities."""
-        return np.asarray(self.probabilities.max(axis=1), np.float32)
+        return np.asarray(self.answers.max(axis=1), np.float32)
 
 
 class Model:
@@ -99,45 +113,48 @@ class Model:
             model._check_speed(golden_in[:1], about["p95_ms"])
         return model
 
-    def predict(self, batch: Pixels) -> Prediction:
-        """`batch` uint8 [N, C, H, W], raw values 0..255. Raises ValueError when it is anything else."""
-        if batch.dtype != np.uint8 or batch.ndim != 4 or tuple(batch.shape[1:]) != tuple(self.contract.shape):
-            wanted = "N, " + ", ".join(map(str, self.contract.shape))
-            raise ValueError(f"expected uint8 [{wanted}], got {batch.dtype} {list(batch.shape)}")
-        probabilities = np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
-        classes = self.contract.classes
-        return Prediction(probabilities, tuple(classes[i] for i in probabilities.argmax(axis=1)))
+    def predict(self, batch: Batch) -> Prediction:
+        """`batch` [N, ...] of raw tensors, as the contract has them. Raises ValueError when it is anything else."""
+        contract = self.contract
+        if batch.dtype != contract.dtype or tuple(batch.shape[1:]) != tuple(contract.shape):
+            wanted = "N, " + ", ".join(map(str, contract.shape))
+            raise ValueError(f"expected {contract.dtype} [{wanted}], got {batch.dtype} {list(batch.shape)}")
+        answers = np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
+        if not contract.categorical:
+            return Prediction(answers)
+        return Prediction(answers, tuple(contract.classes[i] for i in answers.argmax(axis=1)))
 
-    def predict_bytes(self, images: Sequence[bytes]) -> Prediction:
-        """Encoded pictures (PNG, JPEG, …). Raises features.CorruptSample for one that does not decode."""
-        return self.predict(np.stack([features.decode(data, self.contract.shape) for data in images]))
+    def predict_bytes(self, files: Sequence[bytes]) -> Prediction:
+        """Encoded pictures, or tables as text. Raises features.CorruptSample for one that cannot be read."""
+        return self.predict(np.concatenate([features.read(data, self.contract) for data in files]))
 
     def watch(self) -> drift.Watch:
         """A new count of what this model sees, to compare with what it was trained on."""
-        return drift.Watch(self.contract.profile)
+        return drift.Watch(self.contract.profile, [column.name for column in self.contract.columns])
 
-    def _warm_up(self, samples: Pixels) -> None:
+    def _warm_up(self, samples: Batch) -> None:
         try:
             for _ in range(WARM_UP):
                 self.predict(samples)
         except Exception as error:
             raise PackageError("load", f"the graph does not run: {error}") from error
 
-    def _check_golden(self, samples: Pixels, expected: Floats, tolerance: float) -> None:
-        got = self.predict(samples).probabilities
+    def _check_golden(self, samples: Batch, expected: Floats, tolerance: float) -> None:
+        got = self.predict(samples).answers
         if got.shape != expected.shape:
             raise PackageError("golden", f"answers {list(got.shape)}, the golden ones are {list(expected.shape)}")
-        worst = float(np.abs(got - expected).max()) if np.isfinite(got).all() else float("inf")
+        unit = max(1.0, self.contract.target.std) if self.contract.target else 1.0
+        worst = float(np.abs(got - expected).max()) / unit if np.isfinite(got).all() else float("inf")
         if not worst <= tolerance:
             raise PackageError("golden", f"an answer is off by {worst:.3g}, tolerated are {tolerance:.3g}")
 
-    def _check_speed(self, sample: Pixels, budget_ms: float) -> None:
+    def _check_speed(self, sample: Batch, budget_ms: float) -> None:
         p95 = float(np.percentile(timed(self, sample, TIMED), 95))
         if p95 > budget_ms * SLACK:
             raise PackageError("slow", f"95 % of answers take up to {p95:.2f} ms, the budget is {budget_ms:g} ms")
 
 
-def timed(model: Model, batch: Pixels, rounds: int) -> list[float]:
+def timed(model: Model, batch: Batch, rounds: int) -> list[float]:
     """Milliseconds of each of `rounds` predictions of `batch`."""
     taken = []
     for _ in range(rounds):
@@ -217,19 +234,20 @@ def _cores() -> int:
 
 def _check_input(session: Any, contract: Contract) -> None:
     taken = [(given.type, list(given.shape[1:])) for given in session.get_inputs()]
-    if taken != [("tensor(uint8)", list(contract.shape))]:
+    if taken != [(TENSOR[contract.dtype], list(contract.shape))]:
         got = " and ".join(f"{kind} [N, {', '.join(map(str, shape))}]" for kind, shape in taken) or "nothing"
         wanted = ", ".join(map(str, contract.shape))
-        raise PackageError("shape", f"the graph takes {got}, the contract says tensor(uint8) [N, {wanted}]")
+        raise PackageError("shape", f"the graph takes {got}, the contract says {TENSOR[contract.dtype]} [N, {wanted}]")
 
 
-def _golden(package: Path, contract: Contract) -> tuple[Pixels, Floats]:
+def _golden(package: Path, contract: Contract) -> tuple[Batch, Floats]:
     try:
         # From memory: numpy leaves a file that is no archive open.
         with np.load(io.BytesIO((package / "golden.npz").read_bytes()), allow_pickle=False) as data:
-            inputs, outputs = np.asarray(data["inputs"], np.uint8), np.asarray(data["outputs"], np.float32)
+            inputs, outputs = np.asarray(data["inputs"]), np.asarray(data["outputs"], np.float32)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise PackageError("golden", f"golden.npz cannot be read: {error!r}") from error
-    if not len(inputs) or inputs.shape[1:] != tuple(contract.shape):
-        raise PackageError("golden", f"golden inputs are {list(inputs.shape)}; samples of the contract are needed")
+    if not len(inputs) or inputs.dtype != contract.dtype or inputs.shape[1:] != tuple(contract.shape):
+        found = f"{inputs.dtype} {list(inputs.shape)}"
+        raise PackageError("golden", f"golden inputs are {found}; samples of the contract are needed")
     return inputs, outputs

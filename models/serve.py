@@ -1,7 +1,8 @@
 """The endpoint's HTTP server: `/ping` and `/invocations`, as SageMaker asks for.
 
-Bodies are those of `models.payload`. Answers are JSON: `{"model_version", "predictions": [{"label", "index",
-"confidence", "probabilities"}]}`. A body that cannot be answered gets a 4xx with `{"error": {"code", "message"}}`.
+Bodies are those of `models.payload`. Answers are JSON: `{"model_version", "predictions": [...]}`, a prediction being
+`{"label", "index", "confidence", "probabilities"}`, or `{"value"}` where the answer is a number. A body that cannot be
+answered gets a 4xx with `{"error": {"code", "message"}}`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 def answer(model: Model, prediction: Prediction) -> dict[str, Any]:
     """The JSON document of one batch of answers."""
+    if not prediction.labels:
+        values = [{"value": value} for value in prediction.values.tolist()]
+        return {"model_version": model.version, "predictions": values}
     rows = zip(
         prediction.labels,
         prediction.indices.tolist(),
@@ -89,8 +93,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/invocations":
             raise BadRequest(HTTPStatus.NOT_FOUND, "path", f"{self.path}; post to /invocations")
         with self.turn:
-            pixels = read(self.headers.get("Content-Type", ""), body, self.model.contract)
-            return answer(self.model, self.model.predict(pixels))
+            batch = read(self.headers.get("Content-Type", ""), body, self.model.contract)
+            return answer(self.model, self.model.predict(batch))
 
     def _body(self) -> bytes:
         """The body by its length; a connection whose body stays unread cannot be used again."""

@@ -1,4 +1,4 @@
-"""A trained net as one ONNX file: uint8 pixels in, probabilities out, any batch size.
+"""A trained net as one ONNX file: raw tensors in, answers out, any batch size.
 
 Normalisation and softmax are inside, so whoever runs it needs to know neither.
 """
@@ -16,28 +16,19 @@ import onnx
 import torch
 from torch import nn
 
+from models import net as nets
+from models.contract import Contract
+
 OPSET = 20
-INPUT = "pixels"
-OUTPUT = "probabilities"
+INPUT = "samples"
+OUTPUT = "answers"
 
 
-class Probabilities(nn.Module):
-    """The net with its softmax, which training leaves to the loss."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [N, C, H, W] -> float32 [N, K], rows sum to one."""
-        return torch.softmax(self.net(pixels), dim=1)
-
-
-def export(net: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+def export(net: nn.Module, contract: Contract, path: Path) -> None:
     """Writes `net` to `path`, weights inside, and checks the file against the ONNX specification."""
-    wrapped = Probabilities(net).eval()
+    wrapped = nets.Answer(net, contract).eval()
     # Two samples: a batch of one would be taken for a constant.
-    example = torch.zeros((2, *shape), dtype=torch.uint8)
+    example = torch.zeros((2, *contract.shape), dtype=getattr(torch, contract.dtype))
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
         program = torch.onnx.export(

@@ -39,11 +39,11 @@ def write(
     contract: Contract,
     opset: int,
     p95_ms: float | None,
-    golden: tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]],
+    golden: tuple[npt.NDArray[Any], npt.NDArray[np.float32]],
 ) -> None:
     """Completes `folder`, which holds `model.onnx`, to a package.
 
-    `golden` is inputs [8, C, H, W], answers [8, K]. `p95_ms` is the time budget of one sample, None for none.
+    `golden` is 8 raw tensors and their answers [8, K]. `p95_ms` is the time budget of one sample, None for none.
     """
     contract.save(folder / "contract.json")
     np.savez(folder / "golden.npz", inputs=golden[0], outputs=golden[1])
@@ -55,8 +55,8 @@ def write(
         "format": form,
         "task": contract.task,
         "sha256": {name: sha256(folder / name) for name in names},
-        "input": {"name": "pixels", "shape": list(contract.shape), "dtype": "uint8"},
-        "outputs": [{"name": "probabilities", "shape": [len(contract.classes)]}],
+        "input": {"name": "samples", "shape": list(contract.shape), "dtype": contract.dtype},
+        "outputs": [{"name": "answers", "shape": [len(contract.classes) or 1]}],
         "opset": opset,
         "p95_ms": p95_ms,
         "tolerance": TOLERANCE,

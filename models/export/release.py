@@ -1,9 +1,10 @@
 """A release: each target's formats, measured against the trained model, one chosen.
 
 What is measured, on real validation and test samples that training never saw: `agreement` is the share of equal
-answers, `max_abs_diff` the largest difference of a probability, `metric` the accuracy on the test split, `metric_drop`
-the trained model's accuracy less it, `p50_ms` and `p95_ms` the time of one sample on the target's number of threads.
-The chosen artefact of a target is the fastest that loads and agrees best.
+answers (of numbers: within 0.05 deviations of the target), `max_abs_diff` the largest difference of an answer, `metric`
+the accuracy on the test split, `metric_drop` the trained model's accuracy less it (of numbers: the error, and the share
+by which it grew), `p50_ms` and `p95_ms` the time of one sample on the target's number of threads. The chosen artefact
+of a target is the fastest that loads and agrees best.
 """
 
 from __future__ import annotations
@@ -32,30 +33,43 @@ SAMPLES = 2000
 CLOUD = "cloud-"
 log = logging.getLogger(__name__)
 
-Pixels = npt.NDArray[np.uint8]
+# Numbers agree when they differ by less than this share of the target's deviation.
+NEAR = 0.05
+
+Batch = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Held-out samples with what the trained model answers: pixels [N, C, H, W], labels [N], expected [N, K]."""
+    """Held-out samples with what the trained model answers: tensors [N, ...], labels [N], expected [N, K]."""
 
-    pixels: Pixels
-    labels: npt.NDArray[np.int64]
+    tensors: Batch
+    labels: npt.NDArray[Any]
     test: npt.NDArray[np.bool_]
     expected: Floats
+    contract: Contract
 
-    @property
-    def accuracy(self) -> float:
-        """The trained model's share of right answers on the test split."""
-        return self.accuracy_of(self.expected)
+    def metric_of(self, answers: Floats) -> float:
+        """On the test split: the share of right answers, or the root of the mean squared error."""
+        if self.contract.categorical:
+            return float((answers.argmax(1) == self.labels)[self.test].mean())
+        return float(np.sqrt(np.mean((answers[:, 0] - self.labels)[self.test] ** 2)))
 
-    def accuracy_of(self, probabilities: Floats) -> float:
-        return float((probabilities.argmax(1) == self.labels)[self.test].mean())
+    def drop_of(self, answers: Floats) -> float:
+        """How much worse than the trained model: accuracy lost, or the share by which the error grew."""
+        ours, trained = self.metric_of(answers), self.metric_of(self.expected)
+        return trained - ours if self.contract.categorical else (ours - trained) / max(trained, 1e-12)
 
-    def golden(self) -> tuple[Pixels, Floats]:
+    def agreement_of(self, answers: Floats) -> float:
+        """The share of answers that are the trained model's."""
+        if self.contract.target is None:
+            return float((answers.argmax(1) == self.expected.argmax(1)).mean())
+        return float((np.abs(answers - self.expected) <= NEAR * self.contract.target.std).mean())
+
+    def golden(self) -> tuple[Batch, Floats]:
         """The samples that travel with a package so that a device can check its own arithmetic."""
-        return self.pixels[: package.GOLDEN], self.expected[: package.GOLDEN]
+        return self.tensors[: package.GOLDEN], self.expected[: package.GOLDEN]
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,8 @@ def release(
     """
     version = version_of(model_dir)
     trained, contract = net.load(model_dir)
-    samples = _samples(trained, data)
-    log.info("release %s: %d samples, trained accuracy %.4f", version, len(samples.labels), samples.accuracy)
+    samples = _samples(trained, contract, data)
+    log.info("release %s: %d samples, metric %.4f", version, len(samples.labels), samples.metric_of(samples.expected))
     source = Source(trained, contract, samples, version, run)
     folder = out / version
     rows: list[dict[str, Any]] = []
@@ -106,12 +120,12 @@ def version_of(model_dir: Path) -> str:
     return f"1.0.{int(package.sha256(model_dir / 'model.safetensors')[:7], 16)}"
 
 
-def _samples(trained: nn.Module, data: Path) -> Samples:
+def _samples(trained: nn.Module, contract: Contract, data: Path) -> Samples:
     parts = [curated.read(data, split)[:2] for split in ("test", "validation")]
     tests = np.concatenate([np.full(len(parts[0][1]), True), np.full(len(parts[1][1]), False)])[:SAMPLES]
-    pixels = np.concatenate([part[0] for part in parts])[:SAMPLES]
+    tensors = np.concatenate([part[0] for part in parts])[:SAMPLES]
     labels = np.concatenate([part[1] for part in parts])[:SAMPLES]
-    return Samples(pixels, labels, tests, net.answers(trained, pixels))
+    return Samples(tensors, labels, tests, net.answers(trained, tensors), contract)
 
 
 def _artifact(source: Source, name: str, target: Mapping[str, Any], form: str, scratch: Path) -> dict[str, Any]:
@@ -126,7 +140,7 @@ def _artifact(source: Source, name: str, target: Mapping[str, Any], form: str, s
     folder.mkdir(parents=True)
     graph = scratch / f"{form}.onnx"
     if not graph.is_file():  # the same for every target
-        onnx.export(source.trained, source.contract.shape, graph)
+        onnx.export(source.trained, source.contract, graph)
     shutil.copyfile(graph, folder / "model.onnx")
     package.write(
         folder, version=source.version, run=source.run, form=form, contract=source.contract, opset=onnx.OPSET,
@@ -141,19 +155,15 @@ def _artifact(source: Source, name: str, target: Mapping[str, Any], form: str, s
 
 def _measure(model: Model, samples: Samples) -> dict[str, Any]:
     got = np.concatenate(
-        [
-            model.predict(samples.pixels[start : start + 256]).probabilities
-            for start in range(0, len(samples.labels), 256)
-        ]
+        [model.predict(samples.tensors[start : start + 256]).answers for start in range(0, len(samples.labels), 256)]
     )
-    metric = samples.accuracy_of(got)
-    taken = timed(model, samples.pixels[:1], TIMED)
+    taken = timed(model, samples.tensors[:1], TIMED)
     return {
         "p50_ms": float(np.percentile(taken, 50)),
         "p95_ms": float(np.percentile(taken, 95)),
-        "metric": metric,
-        "metric_drop": samples.accuracy - metric,
-        "agreement": float((got.argmax(1) == samples.expected.argmax(1)).mean()),
+        "metric": samples.metric_of(got),
+        "metric_drop": samples.drop_of(got),
+        "agreement": samples.agreement_of(got),
         "max_abs_diff": float(np.abs(got - samples.expected).max()),
     }
 

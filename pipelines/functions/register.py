@@ -18,7 +18,7 @@ import boto3
 from pipelines.functions import documents
 from pipelines.functions.registry import Registration
 
-MEDIA = ["image/png", "image/jpeg", "application/x-npy", "application/json"]
+MEDIA = ["image/png", "image/jpeg", "text/csv", "application/x-npy", "application/json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,8 @@ def _request(here: Runtime, registration: Registration, manifest: dict[str, Any]
     return {
         "ModelPackageGroupName": here.group,
         "ModelPackageDescription": (
-            f"{contract['dataset']} {registration.version}: {len(contract['classes'])} classes, {chosen} artefacts"
+            f"{contract['dataset']} {registration.version}: {contract['modality']} {contract['task']}, "
+            f"{chosen} artefacts"
         ),
         "ModelApprovalStatus": "PendingManualApproval",
         "InferenceSpecification": {

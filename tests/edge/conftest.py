@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from models.contract import Contract
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+
+from models.contract import Contract
 
 SHAPE = (1, 8, 8)
 CLASSES = ("dark", "light", "odd")
@@ -81,7 +82,7 @@ def package(tmp_path: Path) -> Callable[..., Path]:
         edges = [0.0, 64.0, 128.0, 192.0, 256.0]
         profile = {name: {"edges": edges, "shares": shares} for name in ("mean", "contrast")}
         Contract(
-            schema=1,
+            schema=2,
             dataset="digits",
             modality="image",
             task="classification",

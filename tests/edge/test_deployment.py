@@ -21,7 +21,7 @@ from lab.recipe import parse
 
 REPO = Path(__file__).parents[2]
 THING = "lab-dev-desk-1"
-MODELS = ("__init__", "contract", "drift", "features", "runtime")
+MODELS = ("__init__", "contract", "drift", "features", "runtime", "tables")
 Make = Callable[..., Path]
 
 

@@ -19,8 +19,8 @@ def test_an_image_is_read_once_and_only_when_it_is_whole(tmp_path: Path) -> None
     assert list(folder.new()) == [("a.png", b"another picture")]
 
 
-def test_what_is_no_image_and_a_folder_that_is_not_there_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "note.txt").write_bytes(b"x")
+def test_what_is_neither_picture_nor_table_and_a_folder_that_is_not_there_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "note.pdf").write_bytes(b"x")
     (tmp_path / ".hidden.png").write_bytes(b"x")
     folder = source.Folder(tmp_path)
     list(folder.new())

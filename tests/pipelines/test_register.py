@@ -14,7 +14,7 @@ MANIFEST = {
     "version": "1.0.42",
     "run": "run-1",
     "model_sha256": "ab" * 32,
-    "contract": {"dataset": "digits", "classes": ["0", "1"]},
+    "contract": {"dataset": "digits", "modality": "image", "task": "classification", "classes": ["0", "1"]},
     "artifacts": [{"target": "cloud-cpu", "format": "onnx-fp32", "chosen": True}],
 }
 

@@ -102,6 +102,46 @@ def intervals(rows: Sequence[tuple[str, Mapping[str, Any]]], metric: str, label:
     return "\n".join(parts)
 
 
+def scatter(pairs: Sequence[Sequence[float]], label: str) -> str:
+    """Points (true, predicted) and the line on which both are equal; empty without points."""
+    if not pairs:
+        return ""
+    low, high, ticks = _nice(min(map(min, pairs)), max(map(max, pairs)))
+    side = HEIGHT + 90
+    span = side - TOP - BOTTOM
+
+    def x(value: float) -> float:
+        return LEFT + (value - low) / (high - low) * span
+
+    def y(value: float) -> float:
+        return TOP + (high - value) / (high - low) * span
+
+    parts = [f'<svg class="chart" viewBox="0 0 {LEFT + span + RIGHT} {side}" role="img" aria-label="{escape(label)}">']
+    for tick in ticks:
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + span}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text class="tick end" x="{LEFT - 7}" y="{y(tick) + 4:.1f}">{tick:.6g}</text>')
+        parts.append(f'<text class="tick mid" x="{x(tick):.1f}" y="{TOP + span + 17}">{tick:.6g}</text>')
+    parts.append(f'<line class="line s2" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}"/>')
+    parts += [f'<circle class="dot s1" cx="{x(true):.1f}" cy="{y(said):.1f}" r="2"/>' for true, said in pairs]
+    parts.append(f'<text class="tick end" x="{LEFT + span}" y="{side - 2}">true value</text></svg>')
+    return "\n".join(parts)
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A small line of a window's values; gaps where one is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return ""
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    points = " ".join(
+        f"{2 + 156 * place / max(1, len(values) - 1):.1f},{26 - 24 * (value - low) / span:.1f}"
+        for place, value in enumerate(values)
+        if value is not None
+    )
+    line = f'<polyline class="line s1" points="{points}"/>'
+    return f'<svg class="spark" viewBox="0 0 160 28" width="160" height="28">{line}</svg>'
+
+
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     """The confusion matrix: rows are true classes, columns predicted, shade is the share of the row."""
     count = len(classes)

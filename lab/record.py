@@ -125,8 +125,9 @@ def log_of(state: State, entries: Sequence[Entry], root: Path) -> Path | None:
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    metrics = _optional(folder / "evaluate" / "report.json").get("metrics") or {}
-    return {"test": {}, "baseline": {}, **metrics}
+    report = _optional(folder / "evaluate" / "report.json")
+    found = {key: report[key] for key in ("winner", "verdict") if report.get(key)}
+    return {"test": {}, "baseline": {}, **(report.get("metrics") or {}), **found}
 
 
 def _gate(folder: Path) -> dict[str, Any] | None:

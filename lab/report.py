@@ -11,9 +11,10 @@ from typing import Any
 
 from lab import flowchart, pictures
 from lab.home import read_json, write_atomically
+from lab.metric import best, leading
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-METRICS = {"classification": "accuracy", "regression": "rmse"}
+WATCHED = ("accuracy", "rmse", "f1", "score")
 PNG = b"\x89PNG\r\n\x1a\n"
 SPLITS = ("train", "validation", "test")
 HEADLINES = {"SUCCEEDED": "succeeded", "REFUSED": "refused by the gate", "FAILED": "failed"}
@@ -37,8 +38,10 @@ def _context(folder: Path) -> dict[str, Any]:
     record = read_json(folder / "record.json")
     report = _read(folder / "evaluate" / "report.json")
     data = _read(folder / "curated" / "data_report.json")
-    metric = METRICS.get(str(record.get("task", "classification")), "accuracy")
+    metric = leading(str(record.get("task")))
     models = _models(record)
+    rival = best(dict(models[1:]), metric)
+    history = report.get("history") or []
     children = max(0.0, record["seconds"] - record["engine"]["overhead_seconds"])
     time_rows = [("jobs, functions, endpoint, device", children), *record["engine"]["phases"].items()]
     return {
@@ -46,15 +49,21 @@ def _context(folder: Path) -> dict[str, Any]:
         "headline": HEADLINES.get(record["status"], record["status"]),
         "metric": metric,
         "models": models,
+        "rival": (rival, dict(models[1:])[rival]) if rival else None,
+        "winner": record["metrics"].get("winner"),
+        "verdict": record["metrics"].get("verdict"),
         "flows": [Markup(svg) for svg in _flows(folder, record)],
         "failed": [row for row in record["states"] if row["status"] == "FAILED"],
         "intervals": Markup(pictures.intervals(models, metric, f"{metric} with 95 % intervals")),
-        "criteria": criteria(record, _read(folder / "settings.json")),
-        "losses": Markup(pictures.curves(report.get("history") or [], "loss", "loss by epoch")),
-        "scores": Markup(pictures.curves(report.get("history") or [], "accuracy", "accuracy by epoch")),
+        "criteria": criteria(record, _read(folder / "settings.json"), metric),
+        "losses": Markup(pictures.curves(history, "loss", "loss by epoch")),
+        "scores": Markup(_scores(history)),
+        "scatter": Markup(pictures.scatter(report.get("predicted") or [], "predicted against true values")),
+        "slices": report.get("per_slice") or [],
         "matrix": Markup(pictures.confusion(report.get("confusion") or [], report.get("classes") or [])),
         "per_class": report.get("per_class") or [],
         "worst": _with_images(report.get("worst") or []),
+        "worst_rows": [_drawn(row) for row in report.get("worst") or [] if not row.get("png_base64")],
         "samples": _by_label(_with_images(report.get("samples") or [])),
         "data": data,
         "counts": _counts(data, _read(folder / "curated" / "contract.json")),
@@ -65,7 +74,19 @@ def _context(folder: Path) -> dict[str, Any]:
     }
 
 
-def criteria(record: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _scores(history: Sequence[Mapping[str, Any]]) -> str:
+    """The figure that training watched, whichever it was."""
+    return next(filter(None, (pictures.curves(history, word, f"{word} by epoch") for word in WATCHED)), "")
+
+
+def _drawn(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A worst row of a table or series, its window as a line."""
+    from markupsafe import Markup
+
+    return {**row, "line": Markup(pictures.sparkline(row["window"])) if row.get("window") else None}
+
+
+def criteria(record: Mapping[str, Any], settings: Mapping[str, Any], metric: str) -> list[tuple[str, str, str]]:
     """The signed criteria beside what was reached: name, asked, got. The verdict on them is the gate's own."""
     metrics = record["metrics"]
     test: Mapping[str, Any] = metrics.get("test") or {}
@@ -76,7 +97,7 @@ def criteria(record: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
             continue
         if key in ("beat_baseline", "beat_champion"):
             rivals = metrics.get("baseline") or {} if key == "beat_baseline" else {"champion": metrics.get("champion")}
-            got = ", ".join(f"{name} {figure(row.get('accuracy'))}" for name, row in rivals.items() if row) or "none"
+            got = ", ".join(f"{name} {figure(row.get(metric))}" for name, row in rivals.items() if row) or "none"
             rows.append((key, "yes", got.replace("_", " ")))
         elif key == "min_agreement":
             rows.append((key, figure(asked), figure(min((row["agreement"] for row in chosen), default=None))))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab import metric
 from lab.doctor import Finding
 from lab.errors import FlowFailed, GateRefused, LabError
 
@@ -60,8 +61,11 @@ def summary(record: Mapping[str, Any], folder: Path) -> None:
 def _lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     test: Mapping[str, Any] = record["metrics"].get("test") or {}
     lines = [("data set", f"{record['dataset']} ({record['modality']})"), ("time", _time(record))]
-    if "accuracy" in test:
-        lines.append(("accuracy", f"{_metric(test)}   baselines: {_baselines(record)}"))
+    name = metric.leading(str(record.get("task")))
+    if name in test:
+        lines.append((name.replace("_", " "), f"{metric.text(test, name)}   baselines: {_baselines(record, name)}"))
+    if record["metrics"].get("verdict"):
+        lines.append(("verdict", str(record["metrics"]["verdict"])))
     gate = record.get("gate")
     if gate is not None:
         lines.append(("gate", "passed" if gate["passed"] else "refused: " + "; ".join(gate["reasons"])))
@@ -82,16 +86,10 @@ def _time(record: Mapping[str, Any]) -> str:
     return f"{record['seconds']:.0f} s, of which the engine {record['engine']['overhead_seconds']:.1f} s"
 
 
-def _metric(test: Mapping[str, Any]) -> str:
-    text = f"{test['accuracy']:.4f}"
-    if "accuracy_low" in test:
-        text += f" [{test['accuracy_low']:.4f}, {test['accuracy_high']:.4f}]"
-    return text
-
-
-def _baselines(record: Mapping[str, Any]) -> str:
+def _baselines(record: Mapping[str, Any], name: str) -> str:
     rows: Mapping[str, Any] = record["metrics"].get("baseline") or {}
-    return ", ".join(f"{name} {row['accuracy']:.4f}" for name, row in rows.items() if "accuracy" in row) or "none"
+    shown = (f"{baseline} {row[name]:.4f}" for baseline, row in rows.items() if row.get(name) is not None)
+    return ", ".join(shown) or "none"
 
 
 def status(found: Mapping[str, Any]) -> None:

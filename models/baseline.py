@@ -1,68 +1,193 @@
-"""What a model must beat: the most frequent class, and logistic regression on the pixels.
+"""What a model must beat, by task: from the most frequent class to gradient boosting, as strong as care makes them.
 
-Both are fitted on the training split in the same run and answer the same test samples as the net.
+All are fitted on the training split in the same run, tuned on the validation split, and answer the same test samples as
+the net.
+
+N samples   K classes   F columns   T steps
 """
 
 from __future__ import annotations
 
-import warnings
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-Probabilities = npt.NDArray[np.float64]
+from models import boosting, linear, threshold, window_features
+from models.contract import Contract
 
-# Regularisation, chosen on the validation split as a careful person would.
-STRENGTHS = (0.001, 0.01, 0.1)
+Tensors = npt.NDArray[Any]
+Split = tuple[Tensors, npt.NDArray[Any]]
+Floats = npt.NDArray[np.float64]
+# Raw tensors [N, ...] to probabilities [N, K] or values [N, 1].
+Answer = Callable[[Tensors], Floats]
+
 # A side of more than this is averaged down: logistic regression gains nothing from more, and takes minutes.
 SIDE = 24
 
 
-def answers(
-    train: tuple[Pixels, Labels], validation: tuple[Pixels, Labels], test: Pixels, count: int
-) -> dict[str, Probabilities]:
-    """Probabilities [N, K] of each baseline for the test pixels uint8 [N, C, H, W]; `count` is K."""
-    return {
-        "majority": _majority(train[1], len(test), count),
-        "logistic_regression": _logistic_regression(train, validation, test, count),
-    }
+def answers(contract: Contract, train: Split, validation: Split, test: Tensors) -> dict[str, Floats]:
+    """What each baseline answers for the raw test tensors: probabilities [N, K], or values [N, 1]."""
+    return {name: answer(test) for name, answer in fit(contract, train, validation).items()}
 
 
-def _majority(labels: Labels, samples: int, count: int) -> Probabilities:
-    """Everyone gets the training split's shares, one smoothing sample per class (Laplace)."""
-    shares = (np.bincount(labels, minlength=count) + 1) / (len(labels) + count)
-    return np.tile(shares, (samples, 1))
+def fit(contract: Contract, train: Split, validation: Split) -> dict[str, Answer]:
+    """Each baseline of the contract's task by its name; a split is raw tensors and labels."""
+    if contract.task == "anomaly":
+        return _detectors(contract, train, validation)
+    columns = functools.partial(_columns, contract)
+    learned, held = (columns(train[0]), train[1]), (columns(validation[0]), validation[1])
+    categories = _categories(contract, learned[0].shape[1])
+    if contract.categorical:
+        count = len(contract.classes)
+        shares = (np.bincount(train[1], minlength=count) + 1) / (len(train[1]) + count)  # Laplace: never certain
+        found: dict[str, Answer] = {"majority": lambda tensors: np.tile(shares, (len(tensors), 1))}
+        logistic = linear.logistic(learned, held, categories, count)
+        found["logistic_regression"] = lambda tensors: logistic(columns(tensors))
+        if contract.modality != "image":
+            boosted = boosting.classifier(learned, held, categories, count)
+            found["gradient_boosting"] = lambda tensors: boosted(columns(tensors))
+        return found
+    found = _constants(contract, train, validation)
+    ridge = linear.ridge(learned, held, categories)
+    found["ridge"] = lambda tensors: ridge(columns(tensors))
+    regressed = boosting.regressor(learned, held, categories)
+    found["gradient_boosting"] = lambda tensors: regressed(columns(tensors))
+    return {name: functools.partial(_capped, contract, answer) for name, answer in found.items()}
 
 
-def _logistic_regression(
-    train: tuple[Pixels, Labels], validation: tuple[Pixels, Labels], test: Pixels, count: int
-) -> Probabilities:
-    inputs, labels = _flat(train[0]), train[1]
-    fitted = []
-    for strength in STRENGTHS:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
-        with warnings.catch_warnings():
-            # Stopping early regularises too; the validation split judges what came out.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(inputs, labels)
-        fitted.append((model.score(_flat(validation[0]), validation[1]), -strength, model))
-    best = max(fitted, key=lambda row: row[:2])[2]
-    result = np.zeros((len(test), count))
-    result[:, best.classes_.astype(int)] = best.predict_proba(_flat(test))
-    return result
+def _constants(contract: Contract, train: Split, validation: Split) -> dict[str, Answer]:
+    """Answers that need no fit: the mean, the mean life, and a series' own last value."""
+    assert contract.target is not None
+    mean = float(train[1].mean())
+    if contract.task == "rul":
+        return {"mean_life": _mean_life(contract, train, validation, mean)}
+    found: dict[str, Answer] = {"mean": lambda tensors: np.full((len(tensors), 1), mean)}
+    names = [column.name for column in contract.columns]
+    if contract.modality == "timeseries" and contract.target.name in names:
+        place = names.index(contract.target.name)
+        found["last_value"] = lambda tensors: _filled(window_features.last(tensors[:, :, [place]]), mean)
+    return found
 
 
-def _flat(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """[N, C*h*w] float32 0..1, planes averaged down to at most SIDE."""
+def _mean_life(contract: Contract, train: Split, validation: Split, mean: float) -> Answer:
+    """The mean life less the age, where the time is a column and validation says that it helps; else the mean rest."""
+    names = [column.name for column in contract.columns]
+
+    def rest(tensors: Tensors) -> Floats:
+        return np.full((len(tensors), 1), mean)
+
+    if contract.time not in names:
+        return rest
+    place = names.index(contract.time)
+    uncapped = train[1] < (contract.target.cap if contract.target and contract.target.cap else np.inf)
+    ages = window_features.last(train[0][:, :, [place]])[:, 0]
+    lives = (ages + train[1])[uncapped & ~np.isnan(ages)]
+    if not len(lives):
+        return rest
+    life = float(lives.mean())
+
+    def ageing(tensors: Tensors) -> Floats:
+        return _filled(life - window_features.last(tensors[:, :, [place]]), mean)
+
+    def missed(answer: Answer) -> float:
+        return float(np.square(_capped(contract, answer, validation[0])[:, 0] - validation[1]).mean())
+
+    return min((rest, ageing), key=missed)
+
+
+def _detectors(contract: Contract, train: Split, validation: Split) -> dict[str, Answer]:
+    """Scores that need no net, each with its threshold from the validation split."""
+    normal = train[0][train[1] == 0] if (train[1] == 0).any() else train[0]
+    scores = _picture_scores(normal) if contract.modality == "image" else _window_scores(contract, normal)
+    return {name: _detector(score, normal, validation) for name, score in scores.items()}
+
+
+def _detector(score: Answer, normal: Tensors, validation: Split) -> Answer:
+    cut, scale = threshold.fit(validation[1], score(validation[0]), score(normal))
+    return lambda tensors: threshold.probabilities(score(tensors), cut, scale)
+
+
+def _picture_scores(normal: Tensors) -> dict[str, Answer]:
+    mean = normal.mean(axis=0, dtype=np.float64)
+    spread = normal.std(axis=0, dtype=np.float64)
+    spread = np.maximum(spread, max(0.1 * float(spread.mean()), 1.0))
+
+    def distance(tensors: Tensors) -> Floats:
+        parts = np.split(tensors, range(256, len(tensors), 256))
+        found = [np.square((part - mean) / spread).reshape(len(part), -1).mean(axis=1) for part in parts]
+        return np.asarray(np.log(np.concatenate(found) + 1e-6), np.float64)
+
+    return {"mean_image": distance}
+
+
+def _window_scores(contract: Contract, normal: Tensors) -> dict[str, Answer]:
+    numbers = [place for place, column in enumerate(contract.columns) if column.values is None]
+    mean, std = (np.array(values)[numbers] for values in (contract.mean, contract.std))
+    steps = np.abs(np.diff(normal[:, :, numbers].astype(np.float64), axis=1))
+    usual = np.sqrt(np.nan_to_num(_mean(np.square(steps).reshape(-1, len(numbers)))))
+    usual = np.where(usual > 0, usual, std)
+
+    def furthest(tensors: Tensors) -> Floats:
+        return _largest(np.abs((tensors[:, :, numbers] - mean) / std))
+
+    def jump(tensors: Tensors) -> Floats:
+        return _largest(np.abs(np.diff(tensors[:, :, numbers].astype(np.float64), axis=1)) / usual)
+
+    return {"z_score": furthest, "persistence": jump}
+
+
+def _mean(values: Floats) -> Floats:
+    """Of each column, missing ones left out; NaN for a column of nothing else."""
+    there = ~np.isnan(values)
+    return np.where(
+        there.any(axis=0), np.where(there, values, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1), np.nan
+    )
+
+
+def _largest(values: npt.NDArray[np.floating]) -> Floats:
+    """The logarithm of each window's largest value, of 0 where all is missing: [N, ...] -> [N]."""
+    flat = np.where(np.isnan(values), 0.0, values).reshape(len(values), -1)
+    largest = flat.max(axis=1) if flat.shape[1] else np.zeros(len(values))
+    return np.asarray(np.log(largest + 1e-6), np.float64)
+
+
+def _capped(contract: Contract, answer: Answer, tensors: Tensors) -> Floats:
+    """As the net's answers: a remaining life is neither below 0 nor above the cap."""
+    cap = contract.target.cap if contract.target else None
+    return answer(tensors) if cap is None else np.clip(answer(tensors), 0.0, cap)
+
+
+def _filled(values: Floats, instead: float) -> Floats:
+    return np.where(np.isnan(values), instead, values)
+
+
+def _columns(contract: Contract, tensors: Tensors) -> Floats:
+    """Raw tensors as rows for scikit-learn, float64 [N, features]."""
+    if contract.modality == "image":
+        return _flat(tensors)
+    if contract.modality == "tabular":
+        return tensors.astype(np.float64)
+    return window_features.rows(tensors, contract)[0]
+
+
+def _categories(contract: Contract, width: int) -> list[bool]:
+    """Which of those columns are categories."""
+    if contract.modality == "tabular":
+        return [column.values is not None for column in contract.columns]
+    last = sum(column.values is not None for column in contract.columns)
+    return [False] * (width - last) + [True] * last
+
+
+def _flat(pixels: Tensors) -> Floats:
+    """uint8 [N, C, H, W] -> [N, C*h*w], 0..1, planes averaged down to at most SIDE."""
     step = -(-max(pixels.shape[2:]) // SIDE)
-    height, width = (side - side % step for side in pixels.shape[2:])
+    height, width = (max(step, side - side % step) for side in pixels.shape[2:])
     planes = pixels[:, :, :height, :width].astype(np.float32) / 255.0
-    n, c = planes.shape[:2]
+    n, c, height, width = planes.shape
+    if height % step or width % step:  # narrower than a step
+        return np.ascontiguousarray(planes.reshape(n, -1), np.float64)
     small = planes.reshape(n, c, height // step, step, width // step, step).mean((3, 5))
-    return np.ascontiguousarray(small.reshape(n, -1))
+    return np.ascontiguousarray(small.reshape(n, -1), np.float64)

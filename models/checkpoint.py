@@ -27,17 +27,25 @@ class Checkpoint:
     folder: Path
     identity: Mapping[str, Any]
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, Any]]) -> None:
-        """The state after the last epoch in `history`.
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        history: list[dict[str, Any]],
+        best: Mapping[str, Tensor],
+    ) -> None:
+        """The state after the last epoch in `history`, and the weights of the best one.
 
         The JSON is replaced last and in one step, and names the weights, so that a half-written checkpoint is none.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in best.items()}
         for number, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         path = self.folder / f"epoch-{history[-1]['epoch']:04}.safetensors"
-        save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+        # Copies: safetensors refuses tensors that share memory, and what lies on a GPU must come down.
+        save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
         scratch = self.folder / f".{STATE}"
         scratch.write_text(
             json.dumps({"identity": self.identity, "weights": path.name, "history": history}) + "\n", "utf-8"
@@ -47,18 +55,21 @@ class Checkpoint:
             if old != path:
                 old.unlink()
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-        """The history so far, with model and optimizer as they were then; empty when there is nothing of this run.
+    def load(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+        """The history so far and the best weights, with model and optimizer as they were then.
 
-        Raises CheckpointError for one of this run that is damaged.
+        Both are empty when there is nothing of this run.
+        Raises CheckpointError for a checkpoint of this run that is damaged.
         """
         path = self.folder / STATE
         if not path.is_file():
-            return []
+            return [], {}
         try:
             state = json.loads(path.read_text("utf-8"))
             if state["identity"] != self.identity:
-                return []
+                return [], {}
             tensors = load_file(self.folder / state["weights"])
             model.load_state_dict(_below("model.", tensors))
             own = optimizer.state_dict()
@@ -67,12 +78,15 @@ class Checkpoint:
                 number, key = name.split(".", 1)
                 own["state"].setdefault(int(number), {})[key] = value
             optimizer.load_state_dict(own)
+            best = _below("best.", tensors)
+            if best.keys() != model.state_dict().keys():
+                raise KeyError("the best epoch's weights are not whole")
             history: list[dict[str, Any]] = state["history"]
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 f"{path} cannot be gone on from: {error}; empty {self.folder} to start anew"
             ) from error
-        return history
+        return history, best
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

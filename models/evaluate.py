@@ -5,44 +5,71 @@ Writes `report.json`, which the gate, the report page and the notebook read.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from torch import nn
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from models import baseline, curated, metrics, net
+from models import baseline, curated, exhibits, gate, metrics, net, regression, threshold
+from models.anomaly_net import Detector
 from models.contract import Contract
-
-SHOWN_MISTAKES = 12
-SHOWN_SAMPLES = 24
-# Small pictures are shown larger, pixel by pixel.
-SHOWN_SIDE = 64
+from models.train import best_epoch
 
 log = logging.getLogger(__name__)
 
-Pixels = npt.NDArray[np.uint8]
+Tensors = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Test:
+    """The test split, and how answers to it are judged: [N, K] probabilities or [N, 1] values."""
+
+    contract: Contract
+    tensors: Tensors
+    labels: Tensors
+    sources: list[str]
+    groups: list[str]
+
+    @property
+    def leading(self) -> str:
+        """The metric on which a model wins or loses."""
+        return gate.LEADING[self.contract.task]
+
+    def figures(self, answers: Floats) -> dict[str, float]:
+        """Every metric with its interval."""
+        if self.contract.categorical:
+            return metrics.figures(self.labels, answers, groups=self.groups)
+        return regression.figures(self.labels, answers[:, 0], rul=self.contract.task == "rul", groups=self.groups)
+
+    def paired(self, ours: Floats, theirs: Floats) -> dict[str, Any]:
+        """Both on the same samples, by the leading metric; a difference above 0 is ours."""
+        if self.contract.categorical:
+            return metrics.paired(self.labels, ours, theirs, metric=self.leading, groups=self.groups)
+        return regression.paired(self.labels, ours[:, 0], theirs[:, 0], groups=self.groups)
 
 
 def evaluate(model_dir: Path, data: Path, champion_dir: Path | None, out: Path, run: str = "") -> dict[str, Any]:
     """Measures the model in `model_dir` on `data` (curated folder) and writes `out/report.json`; returns the report."""
     model, contract = net.load(model_dir)
-    pixels, labels, sources = curated.read(data, "test")
-    ours = answers(model, pixels)
-    others = baseline.answers(
-        curated.read(data, "train")[:2], curated.read(data, "validation")[:2], pixels, len(contract.classes)
-    )
-    champion = _champion(champion_dir, contract, pixels)
-    rivals = {name: metrics.figures(labels, given) for name, given in others.items()}
-    best = max(rivals, key=lambda name: rivals[name]["accuracy"])
-    matrix = metrics.confusion(labels, ours.argmax(1), len(contract.classes))
+    test = Test(contract, *curated.read(data, "test"), _groups(data, "test"))
+    validation = curated.read(data, "validation")[:2]
+    ours = answers(model, test.tensors)
+    others = baseline.answers(contract, curated.read(data, "train")[:2], validation, test.tensors)
+    champion = _champion(champion_dir, contract, test.tensors)
+    figures = test.figures(ours)
+    rivals = {name: test.figures(given) for name, given in others.items()}
+    best = gate.best_of(rivals, test.leading) or next(iter(rivals))
+    paired = {"name": best, **test.paired(ours, others[best])}
+    held = answers(model, validation[0])
+    history = _history(model_dir)
     report: dict[str, Any] = {
         "schema": 1,
         "run": run,
@@ -50,83 +77,136 @@ def evaluate(model_dir: Path, data: Path, champion_dir: Path | None, out: Path, 
         "modality": contract.modality,
         "task": contract.task,
         "classes": list(contract.classes),
+        "target": contract.document()["target"],
         "counts": contract.document()["counts"],
+        **_verdict(test.leading, figures, rivals[best], paired),
         "metrics": {
-            "test": metrics.figures(labels, ours),
+            "test": figures,
             "baseline": rivals,
-            "champion": metrics.figures(labels, champion) if champion is not None else None,
+            "champion": test.figures(champion) if champion is not None else None,
         },
         "paired": {
-            "best_baseline": {"name": best, **metrics.paired(labels, ours, others[best])},
-            "champion": metrics.paired(labels, ours, champion) if champion is not None else None,
+            "best_baseline": paired,
+            "champion": test.paired(ours, champion) if champion is not None else None,
         },
-        "calibration": metrics.calibration(labels, ours),
-        "confusion": matrix.tolist(),
-        "per_class": metrics.per_class(matrix, contract.classes),
-        "worst": _worst(contract, pixels, labels, sources, ours),
-        "samples": _samples(contract, pixels, labels),
-        "history": _history(model_dir),
-    }
+        **(_of_classes(test, ours, validation[1], held, model) if contract.categorical else
+           _of_numbers(test, ours[:, 0], validation[1], held[:, 0])),
+        "per_slice": exhibits.per_slice(contract, test.labels, ours, test.groups),
+        "worst": exhibits.worst(contract, test.tensors, test.labels, test.sources, ours),
+        "samples": exhibits.samples(contract, test.tensors, test.labels),
+        "training": {"epochs": len(history), "best_epoch": best_epoch(history) if history else None},
+        "history": history,
+    }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").write_text(json.dumps(report) + "\n", "utf-8")
     return report
 
 
-def answers(model: nn.Module, pixels: Pixels) -> Floats:
-    """The net's probabilities [N, K] for uint8 [N, C, H, W]."""
-    return net.answers(model, pixels).astype(np.float64)
+def answers(model: net.Net, tensors: Tensors) -> Floats:
+    """The net's answers for raw tensors [N, ...]: probabilities [N, K], or values [N, 1]."""
+    return net.answers(model, tensors).astype(np.float64)
 
 
-def _champion(folder: Path | None, contract: Contract, pixels: Pixels) -> Floats | None:
-    """The champion's answers; None without one, or when it was trained for other classes or another shape."""
+def _of_classes(test: Test, ours: Floats, labels: Tensors, held: Floats, model: net.Net) -> dict[str, Any]:
+    matrix = metrics.confusion(test.labels, ours.argmax(1), len(test.contract.classes))
+    return {
+        "calibration": metrics.calibration(test.labels, ours),
+        "confusion": matrix.tolist(),
+        "per_class": metrics.per_class(matrix, test.contract.classes),
+        "threshold": _threshold(test, ours, labels, held, model),
+    }
+
+
+def _threshold(test: Test, ours: Floats, labels: Tensors, held: Floats, model: net.Net) -> dict[str, Any] | None:
+    """Of two classes: from which probability on the rarer one is called, chosen on validation, scored once on test.
+
+    A detector's is 0.5, for the probability has it inside; `score` is the threshold there.
+    """
+    classes = test.contract.classes
+    if len(classes) != 2:
+        return None
+    if isinstance(model, Detector):
+        positive, cut, inside = 1, 0.5, {"score": float(model.get_buffer("threshold"))}
+    else:
+        counts = test.contract.counts.get("train", {})
+        positive = 0 if counts.get(classes[0], 0) < counts.get(classes[1], 0) else 1
+        truth = (labels == positive).astype(np.int64)
+        both = 0 < truth.sum() < len(truth)
+        cut, inside = (threshold.best(truth, held[:, positive], macro=False) if both else 0.5), {}
+    return {
+        "class": classes[positive], "value": cut, **inside, "chosen_on": "validation",
+        "test": metrics.at_threshold(test.labels == positive, ours[:, positive], cut, test.groups),
+    }  # fmt: skip
+
+
+def _of_numbers(test: Test, ours: Floats, labels: Tensors, held: Floats) -> dict[str, Any]:
+    return {
+        "calibration": regression.coverage(test.labels, ours, regression.rmse(labels, held)),
+        "confusion": [],
+        "per_class": [],
+        "threshold": None,
+        "predicted": exhibits.scatter(test.labels, ours),
+        "residuals": exhibits.residuals(test.labels, ours),
+    }
+
+
+def _verdict(
+    leading: str, ours: Mapping[str, float], theirs: Mapping[str, float], paired: Mapping[str, Any]
+) -> dict[str, str]:
+    """Who won, and a sentence that says so with figures and whether the difference could be chance."""
+    ahead = gate.METRICS[leading] == (ours[leading] > theirs[leading]) and ours[leading] != theirs[leading]
+    winner = gate.MODEL if ahead else str(paired["name"])
+    called = str(paired["name"]).replace("_", " ")
+    mine, other = _told(leading, ours), _told(leading, theirs)
+    low, high = paired["difference_low"], paired["difference_high"]
+    real = "the difference is real" if low > 0 or high < 0 else "so small a difference may be chance"
+    first = (
+        f"The model beats the best baseline, {called}: {leading} {mine} against {other}"
+        if ahead
+        else f"The model does not beat the baseline {called}, which has {leading} {other}; the model has {mine}"
+    )
+    pairs = f"in pairs {paired['difference']:+.4g} [{low:+.4g}, {high:+.4g}]"
+    return {"winner": winner, "verdict": f"{first} ({pairs}: {real})."}
+
+
+def _told(name: str, figures: Mapping[str, float]) -> str:
+    return f"{figures[name]:.4g} [{figures[f'{name}_low']:.4g}, {figures[f'{name}_high']:.4g}]"
+
+
+def _champion(folder: Path | None, contract: Contract, tensors: Tensors) -> Floats | None:
+    """The champion's answers; None without one, or when it was trained for another question or other inputs."""
     if folder is None:
         return None
     model, theirs = net.load(folder)
-    if theirs.classes != contract.classes or theirs.shape != contract.shape:
+    if _question(theirs) != _question(contract):
         log.warning(
             "the champion is not compared: it knows %s of shape %s, the data have %s of shape %s",
-            *(", ".join(theirs.classes), list(theirs.shape), ", ".join(contract.classes), list(contract.shape)),
+            *(_wanted(theirs), list(theirs.shape), _wanted(contract), list(contract.shape)),
         )
         return None
-    return answers(model, pixels)
+    return answers(model, tensors)
+
+
+def _question(contract: Contract) -> tuple[Any, ...]:
+    """What two models must share to be compared; a vocabulary is part of it, for categories come as its places."""
+    target = contract.target.name if contract.target else ""
+    return contract.modality, contract.task, contract.shape, contract.classes, contract.columns, target
+
+
+def _wanted(contract: Contract) -> str:
+    return ", ".join(contract.classes) or f"the number {contract.target.name if contract.target else ''}"
+
+
+def _groups(data: Path, split: str) -> list[str]:
+    """Each sample's unit, in the order in which `curated.read` gives the samples; empty where there are none."""
+    parts = sorted((data / split).glob("*.parquet"))
+    if not all("group" in pq.read_schema(part).names for part in parts):
+        return []
+    table = pa.concat_tables([pq.read_table(part, columns=["id", "source", "group"]) for part in parts])
+    found: list[str] = table.sort_by([("id", "ascending"), ("source", "ascending")])["group"].to_pylist()
+    return found if any(found) else []
 
 
 def _history(model_dir: Path) -> list[dict[str, Any]]:
     path = model_dir / "history.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else []
-
-
-def _worst(
-    contract: Contract, pixels: Pixels, labels: npt.NDArray[np.int64], sources: list[str], ours: Floats
-) -> list[dict[str, Any]]:
-    """The mistakes made with most confidence."""
-    predicted, confidence = ours.argmax(1), ours.max(1)
-    wrong = np.flatnonzero(predicted != labels)
-    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
-    return [
-        {
-            "source": sources[i],
-            "label": contract.classes[labels[i]],
-            "predicted": contract.classes[predicted[i]],
-            "confidence": float(confidence[i]),
-            "png_base64": png(pixels[i]),
-        }
-        for i in order
-    ]
-
-
-def _samples(contract: Contract, pixels: Pixels, labels: npt.NDArray[np.int64]) -> list[dict[str, str]]:
-    """Some of every class, in turn."""
-    places = [np.flatnonzero(labels == k) for k in range(len(contract.classes))]
-    turns = [place[turn] for turn in range(SHOWN_SAMPLES) for place in places if turn < len(place)]
-    return [{"label": contract.classes[labels[i]], "png_base64": png(pixels[i])} for i in turns[:SHOWN_SAMPLES]]
-
-
-def png(tensor: Pixels) -> str:
-    """A tensor uint8 [C, H, W] as a PNG in base64, small ones enlarged."""
-    image = Image.fromarray(tensor[0] if tensor.shape[0] == 1 else tensor.transpose(1, 2, 0))
-    factor = max(1, SHOWN_SIDE // max(image.size))
-    image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -16,47 +16,65 @@ METRICS = {
     "accuracy": True, "balanced_accuracy": True, "macro_f1": True, "auroc": True, "average_precision": True, "r2": True,
     "log_loss": False, "mae": False, "rmse": False, "nasa_score": False,
 }  # fmt: skip
-SETTINGS = {"beat_baseline", "beat_champion", "max_metric_drop", "min_agreement"}
+SETTINGS = {"beat_baseline", "beat_champion", "max_metric_drop", "min_agreement", "ship_baseline"}
 # The metric that a model must win on, by task.
-LEADING = {"classification": "accuracy", "regression": "rmse"}
+LEADING = {"classification": "accuracy", "regression": "rmse", "rul": "rmse", "anomaly": "macro_f1"}
+# What is shipped unless a baseline is.
+MODEL = "model"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Passed, or every reason why not."""
+    """Passed, or every reason why not; `ship` is what goes on: the model, or the baseline of that name."""
 
     passed: bool
     reasons: list[str]
+    ship: str = MODEL
 
 
 def decide(report: Mapping[str, Any], thresholds: Mapping[str, Any]) -> Decision:
     """The quality gate: a report's test figures against thresholds, baselines and champion.
 
     A figure that is missing or not a number misses its threshold, and so does a threshold that no one knows:
-    a misspelt criterion must not be a criterion fewer.
+    a misspelt criterion must not be a criterion fewer. Where a baseline is better than the model, `ship_baseline` lets
+    the best one stand for it: then its figures have to meet the thresholds.
     """
-    test = report["metrics"]["test"]
+    figures = report["metrics"]["test"]
+    leading = LEADING[report["task"]]
+    baselines = report["metrics"].get("baseline") or {}
+    ship, beaten = MODEL, []
+    if thresholds.get("beat_baseline", False):
+        beaten = [
+            line
+            for name, other in sorted(baselines.items())
+            for line in _beaten(leading, figures, other, f"the baseline {name}")
+        ]
+        if not baselines:
+            beaten.append("beat_baseline is set, but the report has no baseline")
+        best = best_of(baselines, leading)
+        if beaten and best is not None and thresholds.get("ship_baseline", False):
+            ship, figures, beaten = best, baselines[best], []
     reasons = [
         f"{name} is no criterion; there are {', '.join([*METRICS, *sorted(SETTINGS)])}"
         for name in sorted(set(thresholds) - set(METRICS) - SETTINGS)
     ]
     reasons += [
-        line for name, limit in sorted(thresholds.items()) if name in METRICS for line in _limit(name, test, limit)
+        line for name, limit in sorted(thresholds.items()) if name in METRICS for line in _limit(name, figures, limit)
     ]
-    leading = LEADING[report["task"]]
-    if thresholds.get("beat_baseline", False):
-        baselines = report["metrics"].get("baseline") or {}
-        reasons += [
-            line
-            for name, figures in sorted(baselines.items())
-            for line in _beaten(leading, test, figures, f"the baseline {name}")
-        ]
-        if not baselines:
-            reasons.append("beat_baseline is set, but the report has no baseline")
+    reasons += beaten
     champion = report["metrics"].get("champion")
     if thresholds.get("beat_champion", False) and champion:
-        reasons += _beaten(leading, test, champion, "the champion")
-    return Decision(not reasons, reasons)
+        reasons += _beaten(leading, figures, champion, "the champion")
+    return Decision(not reasons, reasons, ship)
+
+
+def best_of(models: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
+    """The name of the model with the best figure, None when no one has a finite one."""
+    values = {name: figures.get(metric) for name, figures in models.items()}
+    finite = {name: value for name, value in values.items() if _number(value)}
+    if not finite:
+        return None
+    return (max if METRICS[metric] else min)(finite, key=lambda name: finite[name])
 
 
 def decide_release(export: Mapping[str, Any], thresholds: Mapping[str, Any], targets: Mapping[str, Any]) -> Decision:

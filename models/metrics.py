@@ -2,43 +2,37 @@
 
     N samples   K classes   `labels` int [N], `probabilities` float [N, K]
 
-Intervals are percentiles over resampled test sets (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+Intervals are percentiles over resampled test sets, see resample.py.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from models import resample
+from models.resample import PAIRED, Groups
+
+Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.floating[Any]]
 
-RESAMPLES = 300
-PAIRED_RESAMPLES = 2000
-LOW, HIGH = 2.5, 97.5
 FLOOR = 1e-7
 
 
-def figures(labels: Labels, probabilities: Probabilities, seed: int = 0) -> dict[str, float]:
+def figures(
+    labels: Labels, probabilities: Probabilities, seed: int = 0, groups: Groups | None = None
+) -> dict[str, float]:
     """Every metric by its key, with `<key>_low` and `<key>_high`.
 
-    A metric that this test set cannot give, such as the AUROC of a class nobody has, is left out.
+    `groups` [N] names each sample's unit: whole units are resampled then. A metric that this test set cannot give, such
+    as the AUROC of a class nobody has, is left out.
     """
-    point = _measure(labels, probabilities)
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in point}
-    for _ in range(RESAMPLES):
-        pick = rng.integers(0, len(labels), len(labels))
-        for name, value in _measure(labels[pick], probabilities[pick]).items():
-            if name in drawn:
-                drawn[name].append(value)
-    result: dict[str, float] = {}
-    for name, value in point.items():
-        low, high = np.percentile(drawn[name], [LOW, HIGH]) if drawn[name] else (value, value)
-        result |= {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
-    return result
+    return resample.intervals(lambda pick: _measure(labels[pick], probabilities[pick]), len(labels), groups, seed)
 
 
 def confusion(labels: Labels, predicted: Labels, count: int) -> npt.NDArray[np.int64]:
@@ -59,19 +53,77 @@ def per_class(matrix: npt.NDArray[np.int64], classes: tuple[str, ...]) -> list[d
     ]
 
 
-def paired(labels: Labels, ours: Probabilities, theirs: Probabilities, seed: int = 0) -> dict[str, float]:
-    """Accuracy of ours less theirs on the same samples, its interval, and the share of resamples not above 0."""
-    gain = (ours.argmax(1) == labels).astype(np.float64) - (theirs.argmax(1) == labels)
+def paired(
+    labels: Labels,
+    ours: Probabilities,
+    theirs: Probabilities,
+    seed: int = 0,
+    metric: str = "accuracy",
+    groups: Groups | None = None,
+) -> dict[str, Any]:
+    """Accuracy, or macro-F1, of ours less theirs on the same samples: above 0 ours is better.
+
+    With its interval, and the share of resamples where ours is not better.
+    """
+    count = ours.shape[1]
+    mine, other = ours.argmax(1), theirs.argmax(1)
+    gain: Callable[[Floats], Floats]
+    if metric == "accuracy":
+        place, cells, gain = (mine == labels).astype(np.int64) - (other == labels) + 1, 3, _gain_in_accuracy
+    elif metric == "macro_f1":
+        place, cells = (labels * count + mine) * count + other, count**3
+        gain = functools.partial(_gain_in_f1, count=count)
+    else:
+        raise ValueError(f"pairs are compared by accuracy or macro_f1, not by {metric}")
+    found = gain(np.bincount(place, minlength=cells)[None].astype(np.float64))
+    return {"metric": metric, **resample.difference(float(found[0]), gain(_counts(place, cells, groups, seed)))}
+
+
+def _counts(place: npt.NDArray[np.int64], cells: int, groups: Groups | None, seed: int) -> Floats:
+    """How many samples lie in each cell, for every resample: [R, cells]."""
+    units = resample.units(groups)
     rng = np.random.default_rng(seed)
-    # A resample of gains is a draw of how many are lost, equal and won.
-    chances = [float((gain == value).mean()) for value in (-1.0, 0.0, 1.0)]
-    counts = rng.multinomial(len(gain), chances, PAIRED_RESAMPLES)
-    drawn = (counts[:, 2] - counts[:, 0]) / len(gain)
-    low, high = np.percentile(drawn, [LOW, HIGH])
-    return {
-        "difference": float(gain.mean()), "difference_low": float(low), "difference_high": float(high),
-        "p_not_better": float((drawn <= 0).mean()),
-    }  # fmt: skip
+    if units is None:
+        shares = np.bincount(place, minlength=cells) / len(place)
+        return rng.multinomial(len(place), shares, PAIRED).astype(np.float64)
+    number = int(units.max()) + 1
+    table = np.bincount(units * cells + place, minlength=number * cells).reshape(number, cells)
+    return rng.multinomial(number, np.full(number, 1 / number), PAIRED).astype(np.float64) @ table
+
+
+def _gain_in_accuracy(drawn: Floats) -> Floats:
+    """[R, 3] counts of lost, equal and won -> accuracy of ours less theirs [R]."""
+    return np.asarray((drawn[:, 2] - drawn[:, 0]) / drawn.sum(1), np.float64)
+
+
+def _gain_in_f1(drawn: Floats, count: int) -> Floats:
+    """[R, K*K*K] counts by label, our answer, their answer -> macro-F1 of ours less theirs [R]."""
+    cube = drawn.reshape(-1, count, count, count)
+    return _macro_f1(cube.sum(3)) - _macro_f1(cube.sum(2))
+
+
+def _macro_f1(matrices: Floats) -> Floats:
+    """Of confusion matrices [R, K, K], over the classes that occur."""
+    hits, labelled = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(2)
+    f1 = 2 * hits / np.maximum(matrices.sum(1) + labelled, 1)
+    there = labelled > 0
+    return np.asarray(np.where(there, f1, 0.0).sum(1) / np.maximum(there.sum(1), 1), np.float64)
+
+
+def at_threshold(
+    positive: npt.NDArray[np.bool_], scores: Probabilities, cut: float, groups: Groups | None = None
+) -> dict[str, float]:
+    """Precision, recall and F1 of `score >= cut` for the positive samples, each with its interval."""
+
+    def measure(pick: npt.NDArray[np.int64]) -> dict[str, float]:
+        truth, called = positive[pick], scores[pick] >= cut
+        hits, yes, wanted = int((truth & called).sum()), int(called.sum()), int(truth.sum())
+        return {
+            "precision": hits / max(yes, 1), "recall": hits / max(wanted, 1), "f1": 2 * hits / max(yes + wanted, 1),
+            "accuracy": float((truth == called).mean()),
+        }  # fmt: skip
+
+    return resample.intervals(measure, len(positive), groups)
 
 
 def calibration(labels: Labels, probabilities: Probabilities, bins: int = 10) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""A small convolutional net: raw pixels in, logits out; normalisation is its first layer.
+"""Which net a contract gets, what it answers, and how it is kept.
 
-N samples   C, H, W channels, height, width   K classes
+N samples   K classes
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,65 +15,58 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.anomaly_net import ImageAutoencoder
 from models.contract import Contract
+from models.image_net import ConvNet
+from models.layers import SIZES, Columns, Net
+from models.series_net import SeriesAutoencoder, SeriesNet
+from models.table_net import TableNet
 
-# From this side on, the first stage halves height and width too.
-LARGE = 32
-# Channels of each stage; every stage but the first halves height and width.
-SIZES = {"tiny": (16, 32, 64, 128), "base": (32, 64, 128, 256)}
+__all__ = ["SIZES", "Answer", "Net", "answers", "build", "load", "observe", "save"]
+
+# By modality; anomaly detection has nets of its own.
+NETS: dict[str, type[Net]] = {"image": ConvNet, "tabular": TableNet, "timeseries": SeriesNet}
+DETECTORS: dict[str, type[Net]] = {"image": ImageAutoencoder, "timeseries": SeriesAutoencoder}
+# Samples that are answered at once.
+CHUNK = 256
 
 
-class Normalize(nn.Module):
-    """Raw pixels to zero mean and unit deviation, by the training split's statistics."""
+def build(contract: Contract, size: str) -> Net:
+    """A new net for the contract's modality and task. Raises ValueError for an unknown size."""
+    return (DETECTORS if contract.task == "anomaly" else NETS)[contract.modality](contract, size)
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+
+def observe(net: nn.Module, raw: Tensor) -> None:
+    """Tells the first layer what the training split holds, before training."""
+    for part in net.modules():
+        if isinstance(part, Columns):
+            part.observe(raw)
+
+
+class Answer(nn.Module):
+    """A net with what turns its output into an answer: probabilities [N, K], or [N, 1] in the target's unit."""
+
+    def __init__(self, net: nn.Module, contract: Contract) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.net, self.target = net, contract.target
+        if self.target is not None:
+            self.register_buffer("mean", torch.tensor(self.target.mean, dtype=torch.float32))
+            self.register_buffer("std", torch.tensor(self.target.std, dtype=torch.float32))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 or float [N, C, H, W], 0..255 -> float32 [N, C, H, W]."""
-        return (pixels.to(torch.float32) - self.get_buffer("mean")) / self.get_buffer("std")
-
-
-class ConvNet(nn.Module):
-    """Stages of two 3x3 convolutions with batch normalisation, mean over the plane, one linear layer."""
-
-    def __init__(self, contract: Contract, size: str) -> None:
-        super().__init__()
-        if size not in SIZES:
-            raise ValueError(f"size is '{size}'; allowed: {', '.join(SIZES)}")
-        widths = SIZES[size]
-        self.normalize = Normalize(contract.mean, contract.std)
-        # On a large picture the first stage looks at every second pixel: a quarter of the work.
-        stages = [_stage(contract.shape[0], widths[0], stride=2 if min(contract.shape[1:]) >= LARGE else 1)]
-        stages += [_stage(a, b, stride=2) for a, b in itertools.pairwise(widths)]
-        self.stages = nn.Sequential(*stages)
-        self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(widths[-1], len(contract.classes))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 or float [N, C, H, W], 0..255 -> logits float32 [N, K]."""
-        planes = self.stages(self.normalize(pixels))
-        logits: Tensor = self.head(self.dropout(planes.mean(dim=(2, 3))))
-        return logits
+    def forward(self, raw: Tensor) -> Tensor:
+        """Raw tensors [N, ...] -> float32 [N, K] or [N, 1]."""
+        found: Tensor = self.net(raw)
+        if self.target is None:
+            return torch.softmax(found, dim=1)
+        value = found * self.get_buffer("std") + self.get_buffer("mean")
+        return value if self.target.cap is None else value.clamp(0.0, self.target.cap)
 
 
-def _stage(inside: int, outside: int, *, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(outside),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(outside, outside, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outside),
-        nn.ReLU(inplace=True),
-    )
-
-
-def answers(net: nn.Module, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Probabilities [N, K] of a net that is ready to answer, for uint8 [N, C, H, W]."""
+def answers(net: nn.Module, tensors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """What `Answer` gives for raw tensors [N, ...], of a net that is ready to answer."""
+    answer = Answer(net, cast(Net, net).contract)
     with torch.inference_mode():
-        parts = [torch.softmax(net(part), dim=1) for part in torch.split(torch.from_numpy(np.array(pixels)), 256)]
+        parts = [answer(part) for part in torch.split(torch.from_numpy(np.array(tensors)), CHUNK)]
     found: npt.NDArray[np.float32] = torch.cat(parts).numpy()
     return found
 
@@ -83,15 +75,15 @@ def save(net: nn.Module, contract: Contract, size: str, folder: Path) -> None:
     """Writes `model.safetensors`, `model.json` and `contract.json`; no pickle."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in net.state_dict().items()}, folder / "model.safetensors")
-    about: dict[str, Any] = {"schema": 1, "net": "ConvNet", "size": size}
+    about: dict[str, Any] = {"schema": 1, "net": type(net).__name__, "size": size}
     (folder / "model.json").write_text(json.dumps(about) + "\n", "utf-8")
     contract.save(folder / "contract.json")
 
 
-def load(folder: Path) -> tuple[ConvNet, Contract]:
+def load(folder: Path) -> tuple[Net, Contract]:
     """The trained net of a model folder, ready to answer, and its contract."""
     contract = Contract.load(folder / "contract.json")
     about = json.loads((folder / "model.json").read_text("utf-8"))
-    net = ConvNet(contract, about["size"])
+    net = build(contract, about["size"])
     net.load_state_dict(load_file(folder / "model.safetensors"))
     return net.eval(), contract

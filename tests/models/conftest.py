@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from models import datasets, drift, features, train
-from models.contract import Contract
+from models import datasets, drift, features, tables, train
+from models.contract import ANOMALY, Column, Contract, Target
 from models.export import release
 
 SEED = 17
@@ -60,7 +60,7 @@ def contract_of(
         split: {name: sum(row["label_name"] == name for row in rows[split]) for name in classes} for split in SPLITS
     }
     return Contract(
-        schema=1,
+        schema=2,
         dataset=dataset,
         modality="image",
         task="classification",
@@ -71,6 +71,147 @@ def contract_of(
         counts=counts,
         profile=profile,
     )
+
+
+def write_curated(
+    folder: Path,
+    tensors: np.ndarray,
+    labels: np.ndarray,
+    splits: np.ndarray,
+    groups: np.ndarray | None = None,
+    **about: Any,
+) -> Path:
+    """Samples of a table or series as the ETL leaves them: `splits` says where each is, `about` the contract."""
+    classes = about.setdefault("classes", ())
+    units = np.full(len(labels), "") if groups is None else groups
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True)
+        rows = [
+            {
+                "id": features.sample_id(tensors[i]) + f"{i:06}",
+                "source": f"rows.csv:{i + 1}",
+                "label": labels[i].item(),
+                "label_name": classes[labels[i]] if classes else "",
+                "tensor": tensors[i].tobytes(),
+                "group": str(units[i]),
+            }
+            for i in np.flatnonzero(splits == split)
+        ]
+        table = pa.Table.from_pylist(rows)
+        kind = pa.int32() if classes else pa.float64()
+        pq.write_table(table.set_column(2, "label", table["label"].cast(kind)), folder / split / "part-0.parquet")
+    seen = tensors[splits == "train"].reshape(-1, tensors.shape[-1]).astype(np.float64)
+    numbers = np.array([column.values is None for column in about["columns"]])
+    std = np.where(numbers, np.nanstd(seen, axis=0), 1.0)
+    counts = {
+        split: {name: int((labels[splits == split] == k).sum()) for k, name in enumerate(classes)}
+        or {"all": int((splits == split).sum())}
+        for split in SPLITS
+    }
+    Contract(
+        schema=2,
+        shape=tuple(tensors.shape[1:]),
+        mean=tuple(np.where(numbers, np.nanmean(seen, axis=0), 0.0).tolist()),
+        std=tuple(np.where(std > 0, std, 1.0).tolist()),
+        counts=counts,
+        profile={},
+        **about,
+    ).save(folder / "contract.json")
+    return folder
+
+
+def drawn_splits(count: int, seed: int = 0) -> np.ndarray:
+    """Seven tenths to train, the rest in halves."""
+    return np.random.default_rng(seed).permutation(
+        np.array(SPLITS)[np.searchsorted([0.7, 0.85], np.arange(count) / count, "right")]
+    )
+
+
+TABLE = (Column(name="x"), Column(name="y"), Column(name="kind", values=("a", "b", "c")), Column(name="noise"))
+
+
+def table_rows(count: int = 400, seed: int = 0) -> np.ndarray:
+    """Two numbers, one of them with gaps, a category with an unknown value now and then, and noise."""
+    rng = np.random.default_rng(seed)
+    rows = np.stack(
+        [rng.normal(50, 10, count), rng.normal(-3, 0.5, count), rng.integers(0, 3, count), rng.normal(0, 1, count)], 1
+    )
+    rows[rng.random(count) < 0.1, 1] = np.nan
+    rows[rng.random(count) < 0.05, 2] = np.nan
+    return rows.astype(np.float32)
+
+
+def table_signal(rows: np.ndarray) -> np.ndarray:
+    """What x, y and kind say together, not in a straight line."""
+    z = np.nan_to_num((rows[:, :2] - [50, -3]) / [10, 0.5])
+    return z[:, 0] * np.where(rows[:, 2] == 1, -1.0, 1.0) + 0.5 * z[:, 1]
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 rows of two classes, curated. Read only."""
+    rows = table_rows()
+    labels = (table_signal(rows) > 0.3).astype(np.int64)
+    return write_curated(
+        tmp_path_factory.mktemp("table") / "curated", rows, labels, drawn_splits(len(rows)),
+        dataset="table", modality="tabular", task="classification", classes=("no", "yes"), columns=TABLE,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def prices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 rows whose target is a number around 1000, curated. Read only."""
+    rows = table_rows()
+    labels = 1000 + 200 * table_signal(rows) + np.random.default_rng(1).normal(0, 10, len(rows))
+    splits = drawn_splits(len(rows))
+    seen = labels[splits == "train"]
+    return write_curated(
+        tmp_path_factory.mktemp("prices") / "curated", rows, labels, splits,
+        dataset="prices", modality="tabular", task="regression", columns=TABLE,
+        target=Target(name="price", mean=float(seen.mean()), std=float(seen.std())),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 units that run to their end, in windows of 12 steps of two sensors, lives capped at 40. Read only."""
+    rng = np.random.default_rng(3)
+    parts, lives, units = [], [], []
+    for unit in range(24):
+        length = int(rng.integers(50, 90))
+        wear = np.exp((np.arange(length) - length) / 15)
+        series = np.stack([wear + rng.normal(0, 0.05, length), 500 - 20 * wear + rng.normal(0, 1, length)], 1)
+        found = tables.windows(series.astype(np.float32), 12, 3)
+        parts.append(found)
+        lives.append(np.minimum(40.0, np.arange(len(found))[::-1] * 3.0))
+        units.append(np.full(len(found), f"u{unit:02}"))
+    groups, labels = np.concatenate(units), np.concatenate(lives)
+    splits = np.array(SPLITS)[np.searchsorted([16, 20], [int(name[1:]) for name in groups], "right")]
+    seen = labels[splits == "train"]
+    return write_curated(
+        tmp_path_factory.mktemp("engines") / "curated", np.concatenate(parts), labels, splits, groups,
+        dataset="engines", modality="timeseries", task="rul", columns=(Column(name="wear"), Column(name="heat")),
+        target=Target(name="rul", mean=float(seen.mean()), std=float(seen.std()), cap=40.0),
+        group="unit", time="cycle", stride=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Windows of 16 steps of a wave and its delayed copy; anomalies, none in training, break the tie. Read only."""
+    rng = np.random.default_rng(4)
+    count, steps = 500, 16
+    labels = (np.arange(count) % 10 == 0).astype(np.int64)
+    splits = drawn_splits(count, 5)
+    labels[splits == "train"] = 0
+    phase = rng.uniform(0, 2 * np.pi, count)[:, None] + np.arange(steps) * 0.4
+    tensors = np.stack([np.sin(phase), np.sin(phase - 1.0)], 2) + rng.normal(0, 0.05, (count, steps, 2))
+    tensors[labels == 1, :, 1] *= -1
+    return write_curated(
+        tmp_path_factory.mktemp("machine") / "curated", (70 + 5 * tensors).astype(np.float32), labels, splits,
+        dataset="machine", modality="timeseries", task="anomaly", classes=ANOMALY, time="timestamp",
+        columns=(Column(name="first"), Column(name="second")),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -134,7 +275,7 @@ def contract() -> Callable[..., Contract]:
 
     def make(**other: Any) -> Contract:
         given: dict[str, Any] = {
-            "schema": 1,
+            "schema": 2,
             "dataset": "digits",
             "modality": "image",
             "task": "classification",

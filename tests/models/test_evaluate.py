@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from models import curated as reader
-from models import evaluate, gate, net
+from models import evaluate, exhibits, gate, net
 from models.contract import Contract
 
 KEYS = {
     "schema", "run", "dataset", "modality", "task", "classes", "counts", "metrics", "paired", "calibration",
-    "confusion", "per_class", "worst", "samples", "history",
+    "confusion", "per_class", "worst", "samples", "history", "winner", "verdict", "threshold", "per_slice", "target",
+    "training",
 }  # fmt: skip
 MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
 
@@ -90,7 +91,7 @@ def test_the_best_baseline_is_compared_pair_by_pair(report: dict[str, Any]) -> N
 
 def test_the_worst_mistakes_come_first_and_are_mistakes(report: dict[str, Any]) -> None:
     rows = report["worst"]
-    assert 0 < len(rows) <= evaluate.SHOWN_MISTAKES
+    assert 0 < len(rows) <= exhibits.SHOWN_MISTAKES
     assert [row["confidence"] for row in rows] == sorted((row["confidence"] for row in rows), reverse=True)
     for row in rows:
         assert row["label"] != row["predicted"]
@@ -107,7 +108,7 @@ def test_pictures_are_pngs_and_small_ones_are_enlarged(report: dict[str, Any]) -
 def test_a_colour_picture_keeps_its_colours() -> None:
     tensor = np.zeros((3, 100, 80), np.uint8)
     tensor[0] = 255
-    with Image.open(io.BytesIO(base64.b64decode(evaluate.png(tensor)))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(exhibits.png(tensor)))) as image:
         assert (image.size, image.getpixel((3, 3))) == ((80, 100), (255, 0, 0))
 
 

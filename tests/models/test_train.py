@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import baseline, curated, evaluate, net, train
+from models import baseline, curated, evaluate, image_net, net, objective, train
 from models.checkpoint import CheckpointError
 from models.contract import Contract
 
@@ -49,7 +51,7 @@ def whole(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_writes_the_model_its_contract_and_its_history(whole: Path, curated: Path) -> None:
     model, contract = net.load(whole / "model")
     assert contract == Contract.load(curated / "contract.json")
-    assert isinstance(model, net.ConvNet)
+    assert isinstance(model, image_net.ConvNet)
     history = json.loads((whole / "model" / "history.json").read_text())
     assert [row["epoch"] for row in history] == [1, 2, 3]
     for row in history:
@@ -57,11 +59,11 @@ def test_training_writes_the_model_its_contract_and_its_history(whole: Path, cur
         assert np.isfinite(list(row.values())).all()
 
 
-def test_each_epoch_is_told_as_it_ends_and_the_last_is_returned(curated: Path, tmp_path: Path) -> None:
+def test_each_epoch_is_told_as_it_ends_and_the_best_is_returned(curated: Path, tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
-    last = train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", told.append)
+    best = train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", told.append)
     assert json.loads((tmp_path / "model" / "history.json").read_text()) == told
-    assert last == told[-1]
+    assert best == min(told, key=lambda row: row["val_loss"])
 
 
 def test_the_same_seed_gives_the_very_same_weights(whole: Path, curated: Path, tmp_path: Path) -> None:
@@ -152,7 +154,10 @@ def test_checkpoints_hold_no_pickle_and_do_not_pile_up(whole: Path) -> None:
     [
         ({"size": "huge"}, "size is 'huge'; allowed: tiny, base"),
         ({"epochs": 0}, "epochs is 0"),
-        ({"batch": 1}, "batch 1; they start at 1 and 2"),
+        ({"batch": 1}, "batch 1, patience 10; they start at 1, 2 and 0"),
+        ({"patience": -1}, "patience -1"),
+        ({"jitter": 1.0}, "jitter 1.0"),
+        ({"flip": "diagonal"}, "flip is 'diagonal'; allowed: none, horizontal, vertical, both"),
         ({"rate": 0.0}, "rate is 0.0"),
         ({"rate": 1.5}, "rate is 1.5"),
         ({"rate": float("nan")}, "rate is nan"),
@@ -179,20 +184,67 @@ def test_a_split_without_samples_is_named(curated: Path, tmp_path: Path) -> None
         train.train(SMALL, tmp_path / "curated", tmp_path / "model", tmp_path / "checkpoints", quiet)
 
 
-def test_shifted_pixels_stay_the_same_picture_moved_by_at_most_the_share() -> None:
-    pixels = torch.zeros((40, 1, 20, 20), dtype=torch.uint8)
-    pixels[:, 0, 10, 10] = 200
-    moved = train.shifted(pixels, 0.1, torch.Generator().manual_seed(0))
-    assert moved.shape == pixels.shape
-    places = moved[:, 0].nonzero()
-    assert len(places) == 40
-    assert int((places[:, 1:] - 10).abs().max()) == 2
-    assert len({tuple(place[1:].tolist()) for place in places}) > 5
+def losses(*values: float) -> list[dict[str, Any]]:
+    return [{"epoch": n, "train_loss": 1.0, "val_loss": value} for n, value in enumerate(values, 1)]
 
 
-def test_a_share_of_nothing_moves_nothing() -> None:
-    pixels = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
-    assert torch.equal(train.shifted(pixels, 0.0, torch.Generator()), pixels)
+def test_the_best_epoch_is_the_first_with_the_smallest_validation_loss() -> None:
+    assert train.best_epoch(losses(3.0, 1.0, 2.0, 1.0)) == 2
+    assert train.best_epoch(losses(3.0, float("nan"), 2.0)) == 3
+
+
+def test_a_loss_that_is_no_number_from_the_start_is_an_error_with_the_remedy() -> None:
+    with pytest.raises(train.TrainingError, match="lower `rate`"):
+        train.best_epoch(losses(float("nan")))
+
+
+def test_training_ends_when_patience_does_and_keeps_the_best_weights(table: Path, tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    config = train.Config(epochs=200, rate=0.02, patience=3)
+    best = train.train(config, table, tmp_path / "model", tmp_path / "checkpoints", told.append)
+    assert len(told) == best["epoch"] + 3 < 200
+    model, contract = net.load(tmp_path / "model")
+    rows, labels, _ = curated.read(table, "validation")
+    assert (net.answers(model, rows).argmax(1) == labels).mean() == pytest.approx(best["val_accuracy"])
+    again: list[dict[str, Any]] = []
+    train.train(config, table, tmp_path / "again", tmp_path / "checkpoints", again.append)
+    assert again == []
+    assert same_weights(tmp_path / "model", tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", ["table", "prices", "engines", "machine"])
+def test_every_task_goes_on_after_a_break_as_if_there_was_none(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    data = request.getfixturevalue(name)
+    train.train(SMALL, data, tmp_path / "whole", tmp_path / "one", quiet)
+    with pytest.raises(Interrupted):
+        train.train(SMALL, data, tmp_path / "broken", tmp_path / "two", after(2))
+    train.train(SMALL, data, tmp_path / "model", tmp_path / "two", quiet)
+    assert same_weights(tmp_path / "whole", tmp_path / "model")
+
+
+def test_the_error_that_is_told_of_a_regression_is_in_the_targets_unit(prices: Path, tmp_path: Path) -> None:
+    best = train.train(SMALL, prices, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    rows, labels, _ = curated.read(prices, "validation")
+    errors = net.answers(net.load(tmp_path / "model")[0], rows)[:, 0] - labels
+    assert best["val_rmse"] == pytest.approx(np.sqrt(np.square(errors).mean()), rel=1e-3)
+
+
+def test_a_detector_learns_from_normal_samples_alone(machine: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(machine, tmp_path / "curated"))
+    part = folder / "train" / "part-0.parquet"
+    rows = pq.read_table(part)
+    pq.write_table(rows.set_column(2, "label", pa.array(np.ones(rows.num_rows, np.int32))), part)
+    with pytest.raises(train.TrainingError, match="no normal sample"):
+        train.train(SMALL, folder, tmp_path / "model", tmp_path / "checkpoints", quiet)
+
+
+def test_rare_classes_count_more_and_the_mean_weight_is_one() -> None:
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    weights = objective.class_weights(labels, 3)
+    assert float(weights[1] / weights[0]) == pytest.approx(3.0)
+    assert float(weights[labels].mean()) == pytest.approx(1.0)
 
 
 @pytest.mark.slow
@@ -201,7 +253,7 @@ def test_the_net_learns_more_than_the_baselines(digits: Path, tmp_path: Path) ->
     model, contract = net.load(tmp_path / "model")
     pixels, labels, _ = curated.read(digits, "test")
     others = baseline.answers(
-        curated.read(digits, "train")[:2], curated.read(digits, "validation")[:2], pixels, len(contract.classes)
+        contract, curated.read(digits, "train")[:2], curated.read(digits, "validation")[:2], pixels
     )
     ours = (evaluate.answers(model, pixels).argmax(1) == labels).mean()
     for name, answers in others.items():

@@ -274,27 +274,30 @@ def invoke(call: Call, file: Path, content_type: str | None) -> int:
 
     deployed = stack.deployed(call.server().engine())
     answer = registry.invoke(deployed, file.read_bytes(), content_type or registry.content_type_of(file))
-    best = [f"{row['label']}  {row['confidence']:.3f}" for row in answer["predictions"]]
+    best = [
+        f"{row['label']}  {row['confidence']:.3f}" if "label" in row else f"{row['value']:.6g}"
+        for row in answer["predictions"]
+    ]
     _answer(call, answer, "\n".join([*best, f"model version {answer['model_version']}"]))
     return 0
 
 
 @lab.command()
-@click.argument("name", type=click.Choice(["flow"]), default="flow")
+@click.argument("name", type=click.Choice(["flow", "etl"]), default="flow")
 @click.option("--dataset", metavar="NAME|PATH", help="Another data set than lab.toml's.")
 @click.pass_obj
 def bench(call: Call, name: str, dataset: str | None) -> int:
     """Measure on this machine; the last line is the record as JSON.
 
-    flow runs the whole flow cold and warm: lab bench flow > benchmarks/flow.txt
+    flow runs the whole flow cold and warm; etl curates pictures and tables at sizes a decade apart (--dataset
+    images or table: only these).
     """
     from lab import bench as benches
 
     rows = []
     for row in benches.BENCHES[name](call.home(), dataset):
         rows.append(row)
-        phases = "  ".join(f"{phase} {seconds:.1f}" for phase, seconds in row["phases"].items())
-        click.echo(f"{row['case']:5} {row['seconds']:7.1f} s, engine {row['overhead_seconds']:5.1f} s: {phases}")
+        click.echo(benches.line(row))
     click.echo(json.dumps(benches.document(name, rows)))
     return 0
 

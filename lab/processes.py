@@ -45,6 +45,10 @@ class Running:
             start_new_session=True,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def __enter__(self) -> Running:
         return self
 

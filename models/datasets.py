@@ -76,7 +76,6 @@ def write(
         raise DatasetError(f"{out} holds {found} already; give an empty folder")
     if (count is not None and count < 1) or (pixels and pixels < LEAST_PIXELS):
         raise DatasetError(f"count is {count} and pixels {pixels}; they start at 1 and {LEAST_PIXELS}")
-    out.mkdir(parents=True, exist_ok=True)
     if name == "digits":
         return _rendered(out, name, _digits(count))
     if name == "surface-defects":
@@ -99,6 +98,7 @@ def _table(out: Path, name: str, count: int | None, seed: int, settings: Mapping
         header, lines = _biopsies(count)
     else:
         header, lines = list(turbofan.COLUMNS), turbofan.rows(count or UNITS, seed)
+    out.mkdir(parents=True, exist_ok=True)
     source = out / f"{name}.csv"
     with source.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([header])

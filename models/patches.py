@@ -49,7 +49,7 @@ def write(
             continue
         for label, (top, left) in _places(image.size, marked, side, rng):
             name = f"{label}/{path.stem}{SEPARATOR}{top}-{left}.png"
-            (out / label).mkdir(exist_ok=True)
+            (out / label).mkdir(parents=True, exist_ok=True)
             image.crop((left, top, left + side, top + side)).save(out / name)
             files.append((name, label))
     if len({label for _, label in files}) < 2:

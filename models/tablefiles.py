@@ -28,7 +28,9 @@ def write(source: Path, out: Path, dataset: str, settings: Mapping[str, Any]) ->
 
     Raises DatasetError as `described` does.
     """
-    for path in files(source, settings):
+    found = files(source, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in found:
         shutil.copyfile(path, out / path.name)
     return described(source, out, dataset, settings)
 

@@ -34,8 +34,8 @@ def test_the_digest_survives_the_disk_and_changes_with_any_field(contract: Make,
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("schema", 2, "schema 2; this code reads 1"),
-        ("shape", (8, 8), r"shape \[8, 8\] is not \(channels, height, width\)"),
+        ("schema", 1, "schema 1; this code reads 2"),
+        ("shape", (8, 8), r"shape \[8, 8\] is none of image"),
         ("shape", (1, 0, 8), r"shape \[1, 0, 8\]"),
         ("mean", (1.0, 2.0), "mean and std need 1 values each"),
         ("std", (0.0,), "std above zero"),

@@ -131,7 +131,7 @@ def test_a_folder_is_copied_as_it_is(capsys: pytest.CaptureFixture[str], tmp_pat
 def test_a_folder_whose_name_has_no_plain_letter_still_gets_a_name(tmp_path: Path) -> None:
     for label in "ab":
         picture(tmp_path / "写真" / label / "1.png")
-    assert datasets.write(str(tmp_path / "写真"), tmp_path / "raw")["dataset"] == "images"
+    assert datasets.write(str(tmp_path / "写真"), tmp_path / "raw")["dataset"] == "data"
 
 
 @pytest.mark.parametrize(("side", "wanted"), [(5, 8), (20, 24), (32, 32), (500, 64)])
@@ -144,7 +144,7 @@ def test_the_manifest_names_the_side_that_suits_the_pictures(tmp_path: Path, sid
 def test_the_built_in_sets_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--list")
     assert code == 0
-    assert set(json.loads(out)) == {"digits", "surface-defects"}
+    assert set(json.loads(out)) == {"digits", "surface-defects", "breast-cancer", "turbofan-like"}
 
 
 @pytest.mark.parametrize("argv", [[], ["digits"], ["--out", "somewhere"]])
@@ -175,8 +175,8 @@ def arrange(kind: str, at: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("nothing", "there is no data set or folder '{at}'; built in are digits, surface-defects"),
-        ("file", "{at} is a file; a folder with one sub-folder per class is needed"),
+        ("nothing", "there is no data set, folder or file '{at}'; built in are digits, surface-defects"),
+        ("file", "{at} is a file, and lab.toml does not say how to read it; try: lab adapt"),
         ("empty", "{at} has no sub-folder; one sub-folder per class is needed, and two classes at least"),
         ("pictures without classes", "{at} has no sub-folder; one sub-folder per class"),
         ("one class", "{at} has one sub-folder, good; one sub-folder per class is needed"),
@@ -244,7 +244,7 @@ def test_it_runs_as_a_module_and_exits_1_with_one_line(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "models.datasets", str(tmp_path / "nowhere"), "--out", str(tmp_path / "raw")]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert "there is no data set or folder" in done.stderr
+    assert "there is no data set, folder or file" in done.stderr
 
 
 def test_a_folder_with_files_of_something_else_is_not_written_to(

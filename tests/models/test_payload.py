@@ -143,7 +143,7 @@ def test_another_content_type_is_named_with_those_that_are_read(contract: Make) 
 @given(kind=st.sampled_from([NPY, JSON, PNG]), draw=st.data())
 def test_a_damaged_body_is_a_batch_or_a_refusal(kind: str, draw: st.DataObject) -> None:
     contract = Contract(
-        schema=1, dataset="d", modality="image", task="classification", shape=SHAPE, classes=("a", "b"),
+        schema=2, dataset="d", modality="image", task="classification", shape=SHAPE, classes=("a", "b"),
         mean=(1.0,), std=(1.0,), counts={}, profile={},
     )  # fmt: skip
     picture = io.BytesIO()

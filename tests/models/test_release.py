@@ -129,7 +129,7 @@ def test_a_package_describes_itself(served: Path, released: Released) -> None:
     about = json.loads((served / "model.json").read_text("utf-8"))
     assert (about["version"], about["run"]) == (released[1]["version"], "run-1")
     assert (about["format"], about["task"]) == ("onnx-fp32", "classification")
-    assert about["input"] == {"name": "pixels", "shape": [1, 16, 16], "dtype": "uint8"}
+    assert about["input"] == {"name": "samples", "shape": [1, 16, 16], "dtype": "uint8"}
     assert about["sha256"] == {name: sha256(served / name) for name in FILES if name != "model.json"}
 
 
@@ -144,7 +144,7 @@ def test_the_graph_takes_raw_pixels_in_any_number_and_holds_no_path_of_this_mach
     graph = onnx.load(served / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
     (pixels,) = graph.graph.input
-    assert (pixels.name, pixels.type.tensor_type.elem_type) == ("pixels", onnx.TensorProto.UINT8)
+    assert (pixels.name, pixels.type.tensor_type.elem_type) == ("samples", onnx.TensorProto.UINT8)
     assert pixels.type.tensor_type.shape.dim[0].dim_param
     assert str(Path.cwd()).encode() not in (served / "model.onnx").read_bytes()
 

@@ -203,7 +203,7 @@ def test_training_ends_when_patience_does_and_keeps_the_best_weights(table: Path
     config = train.Config(epochs=200, rate=0.02, patience=3)
     best = train.train(config, table, tmp_path / "model", tmp_path / "checkpoints", told.append)
     assert len(told) == best["epoch"] + 3 < 200
-    model, contract = net.load(tmp_path / "model")
+    model, _ = net.load(tmp_path / "model")
     rows, labels, _ = curated.read(table, "validation")
     assert (net.answers(model, rows).argmax(1) == labels).mean() == pytest.approx(best["val_accuracy"])
     again: list[dict[str, Any]] = []

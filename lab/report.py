@@ -55,7 +55,7 @@ def _context(folder: Path) -> dict[str, Any]:
         "flows": [Markup(svg) for svg in _flows(folder, record)],
         "failed": [row for row in record["states"] if row["status"] == "FAILED"],
         "intervals": Markup(pictures.intervals(models, metric, f"{metric} with 95 % intervals")),
-        "criteria": criteria(record, _read(folder / "settings.json"), metric),
+        "criteria": criteria(record, _read(folder / "settings.json")),
         "losses": Markup(pictures.curves(history, "loss", "loss by epoch")),
         "scores": Markup(_scores(history)),
         "scatter": Markup(pictures.scatter(report.get("predicted") or [], "predicted against true values")),
@@ -86,9 +86,10 @@ def _drawn(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "line": Markup(pictures.sparkline(row["window"])) if row.get("window") else None}
 
 
-def criteria(record: Mapping[str, Any], settings: Mapping[str, Any], metric: str) -> list[tuple[str, str, str]]:
+def criteria(record: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The signed criteria beside what was reached: name, asked, got. The verdict on them is the gate's own."""
     metrics = record["metrics"]
+    metric = leading(str(record.get("task")))
     test: Mapping[str, Any] = metrics.get("test") or {}
     chosen = [row for row in record["artifacts"] if row.get("chosen")]
     rows = []

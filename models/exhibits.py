@@ -69,7 +69,7 @@ def samples(contract: Contract, tensors: Tensors, labels: Tensors) -> list[dict[
 
 
 def look(contract: Contract, tensor: Tensors) -> dict[str, Any]:
-    """What a person sees of one sample: `png_base64`, `values` by column, or the first column's line over the steps."""
+    """What a person sees of one sample: `png_base64`, `values` by column, or the first column's `window`."""
     if contract.modality == "image":
         return {"png_base64": png(tensor)}
     if contract.modality == "tabular":
@@ -77,7 +77,7 @@ def look(contract: Contract, tensor: Tensors) -> dict[str, Any]:
         return {"values": {column.name: _cell(column.values, float(value)) for column, value in cells}}
     steps = np.unique(np.linspace(0, len(tensor) - 1, min(POINTS, len(tensor))).astype(int))
     line = [_cell(None, float(value)) for value in tensor[steps, 0]]
-    return {"column": contract.columns[0].name, "polyline": line}
+    return {"column": contract.columns[0].name, "window": line}
 
 
 def _cell(values: Sequence[str] | None, value: float) -> float | str | None:
@@ -110,10 +110,7 @@ def per_slice(contract: Contract, labels: Tensors, ours: Floats, groups: Sequenc
         figure = np.sqrt(np.bincount(places, weights=np.square(ours[:, 0] - labels)) / count)
         metric, order = "rmse", np.argsort(-figure, kind="stable")
     told = [i for i in order if count[i] >= SLICE] or list(order)
-    return [
-        {"slice": str(names[i]), "count": int(count[i]), "metric": metric, "value": float(figure[i])}
-        for i in told[:SHOWN_SLICES]
-    ]
+    return [{"slice": str(names[i]), "samples": int(count[i]), metric: float(figure[i])} for i in told[:SHOWN_SLICES]]
 
 
 def scatter(labels: Floats, values: Floats) -> list[list[float]]:

@@ -57,6 +57,6 @@ class Objective:
 
 def class_weights(labels: Tensor, count: int) -> Tensor:
     """Rare classes count more, by the square root of how rare they are; the mean over samples stays one."""
-    found = torch.bincount(labels, minlength=count).clamp(min=1).float()
-    weights = found.rsqrt()
+    found = torch.bincount(labels, minlength=count).float()
+    weights = found.clamp(min=1).rsqrt()
     return weights * len(labels) / (weights * found).sum()

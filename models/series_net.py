@@ -15,6 +15,8 @@ from models.contract import Contract
 from models.layers import Columns, Net
 
 WIDTHS = {"tiny": 32, "base": 96}
+# Windows overlap and units are few: without much of both a net learns the units by heart.
+DROPOUT, NOISE = 0.1, 0.0
 # Values through which a window must pass.
 BOTTLENECK = {"tiny": 6, "base": 12}
 
@@ -32,12 +34,14 @@ class SeriesNet(Net):
         self.enter = nn.Conv1d(self.columns.width, width, 1)
         reach = max(1, math.ceil(math.log2(max(2, steps / 2))))
         self.blocks = nn.ModuleList(_block(width, 2**level) for level in range(reach))
-        self.head = nn.Sequential(nn.Dropout(0.1), nn.Linear(3 * width, self.outputs))
+        self.head = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(3 * width, self.outputs))
         self.line = nn.Linear(2 * self.columns.width, self.outputs)
 
     def forward(self, windows: Tensor) -> Tensor:
         """float32 [N, T, F], NaN for missing -> float32 [N, K] or [N, 1]."""
         inputs = self.columns(windows)
+        if self.training:
+            inputs = inputs + NOISE * torch.randn_like(inputs)
         hidden = self.enter(inputs.transpose(1, 2))
         for block in self.blocks:
             hidden = hidden + block(hidden)
@@ -50,7 +54,7 @@ class SeriesNet(Net):
 def _block(width: int, dilation: int) -> nn.Sequential:
     return nn.Sequential(
         nn.BatchNorm1d(width), nn.ReLU(), nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation),
-        nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.1), nn.Conv1d(width, width, 1),
+        nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(DROPOUT), nn.Conv1d(width, width, 1),
     )  # fmt: skip
 
 

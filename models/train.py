@@ -28,7 +28,7 @@ OnEpoch = Callable[[dict[str, Any]], None]
 # The nets are small: more threads wait for each other longer than they work.
 THREADS = 4
 # An epoch takes no more steps than this: from there on the batches grow instead.
-STEPS = 2000
+STEPS = 250
 
 
 class TrainingError(Exception):

@@ -5,16 +5,19 @@ import io
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from models import curated as reader
-from models import evaluate, exhibits, gate, net
-from models.contract import Contract
+from models import evaluate, exhibits, gate, net, train
+from models.contract import Column, Contract
 
 KEYS = {
     "schema", "run", "dataset", "modality", "task", "classes", "counts", "metrics", "paired", "calibration",
@@ -128,3 +131,115 @@ def test_a_champion_of_other_classes_is_no_rival(trained: Path, curated: Path, t
 def test_a_report_of_the_evaluation_goes_through_the_gate(report: dict[str, Any]) -> None:
     assert gate.decide(report, {"accuracy": 0.0, "log_loss": 100.0}).passed
     assert not gate.decide(report, {"accuracy": 1.01}).passed
+
+
+@pytest.fixture(scope="module")
+def trial(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Contract]:
+    """The report of a short training on the data set that the parameter names, its own champion."""
+    data = request.getfixturevalue(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    train.train(train.Config(epochs=6, rate=0.01), data, folder / "model", folder / "checkpoints", lambda figures: None)
+    found = evaluate.evaluate(folder / "model", data, folder / "model", folder / "report", run="run-1")
+    return found, Contract.load(data / "contract.json")
+
+
+every = pytest.mark.parametrize("trial", ["table", "prices", "engines", "machine"], indirect=True)
+numbers = pytest.mark.parametrize("trial", ["prices", "engines"], indirect=True)
+
+
+@every
+def test_every_task_has_the_whole_report_and_it_goes_through_the_gate(trial: tuple[dict[str, Any], Contract]) -> None:
+    found, contract = trial
+    leading = gate.LEADING[contract.task]
+    assert set(found) >= KEYS
+    assert finite(found)
+    assert found["metrics"]["champion"] == found["metrics"]["test"]
+    best = found["paired"]["best_baseline"]
+    assert best["name"] == gate.best_of(found["metrics"]["baseline"], leading)
+    assert best["metric"] == leading
+    ours, theirs = found["metrics"]["test"][leading], found["metrics"]["baseline"][best["name"]][leading]
+    assert best["difference"] == pytest.approx(ours - theirs if gate.METRICS[leading] else theirs - ours)
+    assert (
+        gate.decide(found, {"beat_baseline": True}).passed == (found["winner"] == "model") == (best["difference"] > 0)
+    )
+    shipped = gate.decide(found, {"beat_baseline": True, "ship_baseline": True})
+    assert shipped.ship == found["winner"]
+    assert found["training"]["best_epoch"] <= found["training"]["epochs"] == len(found["history"])
+
+
+@every
+def test_the_verdict_names_winner_figures_and_whether_it_may_be_chance(trial: tuple[dict[str, Any], Contract]) -> None:
+    found, _ = trial
+    beats = found["winner"] == "model"
+    assert found["verdict"].startswith("The model beats" if beats else "The model does not beat")
+    assert found["paired"]["best_baseline"]["name"].replace("_", " ") in found["verdict"]
+    assert "chance" in found["verdict"] or "is real" in found["verdict"]
+
+
+@numbers
+def test_numbers_show_how_they_scatter(trial: tuple[dict[str, Any], Contract]) -> None:
+    found, contract = trial
+    count = contract.counts["test"]["all"]
+    assert set(found["metrics"]["test"]) >= {"mae", "rmse", "r2", "rmse_low", "rmse_high"}
+    assert ("nasa_score" in found["metrics"]["test"]) == (contract.task == "rul")
+    assert len(found["predicted"]) == min(count, exhibits.SHOWN_PAIRS)
+    assert sum(found["residuals"]["counts"]) == count
+    assert len(found["residuals"]["edges"]) == len(found["residuals"]["counts"]) + 1
+    assert 0 <= found["calibration"]["coverage"] <= 1
+    errors = [abs(row["error"]) for row in found["worst"]]
+    assert errors == sorted(errors, reverse=True)
+    assert (found["classes"], found["confusion"], found["threshold"]) == ([], [], None)
+
+
+@pytest.mark.parametrize("trial", ["table", "machine"], indirect=True)
+def test_of_two_classes_the_threshold_is_validations_and_its_figures_are_tests(
+    trial: tuple[dict[str, Any], Contract],
+) -> None:
+    found, contract = trial
+    cut = found["threshold"]
+    assert cut["class"] in contract.classes
+    assert cut["chosen_on"] == "validation"
+    assert 0 < cut["value"] < 1
+    assert {"precision", "recall", "f1", "f1_low", "f1_high"} <= set(cut["test"])
+    if contract.task == "anomaly":
+        assert cut["value"] == 0.5
+        assert cut["test"]["accuracy"] == found["metrics"]["test"]["accuracy"]
+
+
+@pytest.mark.parametrize("trial", ["engines"], indirect=True)
+def test_the_units_that_fare_worst_are_named(trial: tuple[dict[str, Any], Contract]) -> None:
+    rows = trial[0]["per_slice"]
+    assert {row["slice"] for row in rows} == {"u20", "u21", "u22", "u23"}
+    assert [row["rmse"] for row in rows] == sorted((row["rmse"] for row in rows), reverse=True)
+    assert sum(row["samples"] for row in rows) == trial[1].counts["test"]["all"]
+
+
+def test_data_without_units_have_no_slices(report: dict[str, Any]) -> None:
+    assert report["per_slice"] == []
+
+
+@every
+def test_a_sample_is_shown_as_its_modality_wants(trial: tuple[dict[str, Any], Contract]) -> None:
+    found, contract = trial
+    assert found["samples"]
+    for row in [*found["samples"], *found["worst"]]:
+        assert "png_base64" not in row
+        if contract.modality == "tabular":
+            assert set(row["values"]) == {"x", "y", "kind", "noise"}
+            assert row["values"]["kind"] in ("a", "b", "c", None)
+        else:
+            assert row["column"] == contract.columns[0].name
+            assert len(row["window"]) == contract.shape[0]
+
+
+def test_a_missing_value_and_a_long_window_are_shown_in_short(contract: Callable[..., Contract]) -> None:
+    given = contract(modality="timeseries", shape=(1000, 1), columns=(Column(name="load"),))
+    line = exhibits.look(given, np.full((1000, 1), np.nan, np.float32))["window"]
+    assert line == [None] * exhibits.POINTS
+
+
+def test_units_are_read_in_the_order_of_the_samples(engines: Path) -> None:
+    sources = reader.read(engines, "test")[2]
+    table = pa.concat_tables([pq.read_table(part) for part in (engines / "test").glob("*.parquet")])
+    unit = dict(zip(table["source"].to_pylist(), table["group"].to_pylist(), strict=True))
+    assert evaluate._groups(engines, "test") == [unit[source] for source in sources]

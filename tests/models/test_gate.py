@@ -127,6 +127,42 @@ def test_a_regression_wins_by_a_smaller_error() -> None:
     assert not gate.decide(found, {"beat_baseline": True}).passed
 
 
+@pytest.mark.parametrize(("task", "metric"), [("rul", "rmse"), ("anomaly", "macro_f1")])
+def test_each_task_has_the_metric_it_must_win_on(task: str, metric: str) -> None:
+    found = report(task=task, rmse=2.0, macro_f1=0.8)
+    found["metrics"]["baseline"] = {"simple": {"rmse": 2.5, "macro_f1": 0.7, "accuracy": 1.0}}
+    assert gate.decide(found, {"beat_baseline": True}).passed
+    found["metrics"]["baseline"] = {"simple": {"rmse": 1.5, "macro_f1": 0.9, "accuracy": 0.0}}
+    (reason,) = gate.decide(found, {"beat_baseline": True}).reasons
+    assert reason.startswith(f"{metric} is ")
+
+
+BEATEN = {"beat_baseline": True, "ship_baseline": True}
+
+
+def test_what_is_shipped_is_the_model_unless_a_baseline_is_allowed_and_better() -> None:
+    assert gate.decide(report(), BEATEN) == gate.Decision(True, [], "model")
+    assert gate.decide(report(accuracy=0.94), {"beat_baseline": True}).ship == "model"
+    assert gate.decide(report(accuracy=0.94), BEATEN) == gate.Decision(True, [], "logistic_regression")
+    assert gate.decide(report(accuracy=0.94), {"ship_baseline": True}) == gate.Decision(True, [], "model")
+
+
+def test_a_baseline_that_is_shipped_has_to_meet_the_criteria_itself() -> None:
+    decision = gate.decide(report(accuracy=0.94), {**BEATEN, "accuracy": 0.97})
+    assert decision.reasons == ["accuracy is 0.95, wanted is at least 0.97"]
+    found = report(accuracy=0.94)
+    found["metrics"]["champion"] = {"accuracy": 0.96}
+    assert not gate.decide(found, {**BEATEN, "beat_champion": True}).passed
+
+
+def test_of_several_baselines_the_best_is_shipped_smallest_error_first() -> None:
+    found = report(task="rul", rmse=9.0)
+    found["metrics"]["baseline"] = {"a": {"rmse": 3.0}, "b": {"rmse": 2.0}, "c": {"rmse": math.nan}, "d": {}}
+    assert gate.decide(found, BEATEN).ship == "b"
+    found["metrics"]["baseline"] = {}
+    assert not gate.decide(found, BEATEN).passed
+
+
 def test_a_release_whose_chosen_artefacts_are_within_the_limits_passes() -> None:
     assert release(artifact("cloud-cpu"), artifact("edge-x86")) == gate.Decision(True, [])
 

@@ -152,3 +152,39 @@ def test_a_model_that_is_always_sure_is_as_badly_calibrated_as_it_is_wrong() -> 
     found = metrics.calibration(np.array([0, 0, 0, 1]), np.tile([1.0, 0.0], (4, 1)))
     assert found["ece"] == pytest.approx(0.25)
     assert found["bins"] == [{"confidence": 1.0, "accuracy": 0.75, "count": 4}]
+
+
+def test_pairs_are_compared_by_macro_f1_where_that_leads() -> None:
+    labels, probabilities = case(400, classes=2)
+    worse = np.roll(probabilities, 1, axis=0)
+    found = metrics.paired(labels, probabilities, worse, metric="macro_f1")
+    expected = [reference.f1_score(labels, given.argmax(1), average="macro") for given in (probabilities, worse)]
+    assert found["difference"] == pytest.approx(expected[0] - expected[1])
+    assert found["metric"] == "macro_f1"
+    assert 0 < found["difference_low"] <= found["difference"] <= found["difference_high"]
+    with pytest.raises(ValueError, match="not by auroc"):
+        metrics.paired(labels, probabilities, worse, metric="auroc")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_alike_samples_of_few_units_make_the_intervals_wider(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(0, 2, 20), 30)
+    right = np.repeat(rng.random(20) < 0.7, 30)
+    ours = np.eye(2)[np.where(right, labels, 1 - labels)]
+    theirs = np.eye(2)[1 - labels]
+    groups = np.repeat([f"u{i}" for i in range(20)], 30)
+    alone, known = (metrics.paired(labels, ours, theirs, metric=metric, groups=given) for given in (None, groups))
+    assert known["difference"] == pytest.approx(alone["difference"])
+    assert known["difference_high"] - known["difference_low"] > 2 * (alone["difference_high"] - alone["difference_low"])
+    alone, known = (metrics.figures(labels, ours, groups=given) for given in (None, groups))
+    assert known[f"{metric}_high"] - known[f"{metric}_low"] > 2 * (alone[f"{metric}_high"] - alone[f"{metric}_low"])
+
+
+def test_figures_at_a_threshold_are_those_of_scikit_learn() -> None:
+    labels, probabilities = case(300, classes=2)
+    found = metrics.at_threshold(labels == 1, probabilities[:, 1], 0.3)
+    called = probabilities[:, 1] >= 0.3
+    precision, recall, f1, _ = reference.precision_recall_fscore_support(labels, called, average="binary")
+    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((precision, recall, f1))
+    assert found["f1_low"] < found["f1"] < found["f1_high"]

@@ -1,15 +1,19 @@
-"""The net: what goes in, what comes out, and that a saved one answers as before."""
+"""The nets of every task: what goes in, what comes out, and that a saved one answers as before."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import image_net, layers, net
-from models.contract import Contract
+from models import curated, image_net, layers, net
+from models.anomaly_net import Detector
+from models.contract import ANOMALY, Column, Contract
+from models.export import onnx
 
 Make = Callable[..., Contract]
 
@@ -80,3 +84,100 @@ def test_what_is_saved_is_weights_json_and_the_contract_and_no_pickle(contract: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["contract.json", "model.json", "model.safetensors"]
     assert json.loads((tmp_path / "model.json").read_text())["size"] == "base"
     assert "normalize.mean" in load_file(tmp_path / "model.safetensors")
+
+
+TASKS = ["table", "prices", "engines", "machine"]
+
+
+def settled(data: Path, size: str) -> tuple[net.Net, Contract, np.ndarray]:
+    """A net that was never trained but knows its data, and test samples."""
+    contract = Contract.load(data / "contract.json")
+    tensors, labels, _ = curated.read(data, "validation")
+    torch.manual_seed(0)
+    made = net.build(contract, size)
+    raw = torch.from_numpy(np.array(tensors))
+    net.observe(made, raw)
+    made.train()(raw)
+    if isinstance(made, Detector):
+        made.settle(raw, raw, torch.from_numpy(np.array(labels)))
+    return made.eval(), contract, curated.read(data, "test")[0]
+
+
+@pytest.mark.parametrize("size", net.SIZES)
+@pytest.mark.parametrize("name", TASKS)
+def test_every_tasks_net_answers_as_its_contract_says_and_loads_as_it_was_saved(
+    name: str, size: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    made, contract, tensors = settled(request.getfixturevalue(name), size)
+    answers = net.answers(made, tensors)
+    assert (answers.shape, answers.dtype) == ((len(tensors), len(contract.classes) or 1), np.float32)
+    assert np.isfinite(answers).all()
+    if contract.categorical:
+        np.testing.assert_allclose(answers.sum(1), 1.0, atol=1e-5)
+    net.save(made, contract, size, tmp_path)
+    loaded, read = net.load(tmp_path)
+    assert read == contract
+    np.testing.assert_array_equal(net.answers(loaded, tensors), answers)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_answer_is_finite_where_everything_is_missing_or_far_out(name: str, request: pytest.FixtureRequest) -> None:
+    made, _, tensors = settled(request.getfixturevalue(name), "tiny")
+    strange = np.stack([np.full_like(tensors[0], value) for value in (np.nan, 3e38, -3e38)])
+    assert np.isfinite(net.answers(made, strange)).all()
+
+
+@pytest.mark.parametrize("name", ["table", "prices", "engines"])
+def test_a_number_comes_in_the_targets_unit_and_a_life_within_its_cap(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    made, contract, tensors = settled(request.getfixturevalue(name), "tiny")
+    raw = made(torch.from_numpy(np.array(tensors))).detach().numpy()
+    answers = net.answers(made, tensors)
+    if contract.target is None:
+        assert ((answers[:, 1] > 0.5) == (raw[:, 1] > raw[:, 0])).all()
+        return
+    wanted = raw * contract.target.std + contract.target.mean
+    cap = contract.target.cap
+    np.testing.assert_allclose(answers, wanted if cap is None else np.clip(wanted, 0, cap), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 9), (1, 48, 48), (3, 5, 40)])
+@pytest.mark.parametrize("size", net.SIZES)
+def test_a_detector_of_pictures_rebuilds_every_shape(contract: Make, size: str, shape: tuple[int, int, int]) -> None:
+    count = shape[0]
+    made = net.build(
+        contract(task="anomaly", classes=ANOMALY, shape=shape, mean=(1.0,) * count, std=(1.0,) * count), size
+    )
+    assert isinstance(made, Detector)
+    assert made.eval().errors(pixels(2, *shape)).shape == (2, *shape)
+    assert made(pixels(2, *shape)).shape == (2, 2)
+
+
+def test_a_series_of_categories_alone_has_nothing_to_find_anomalies_in(contract: Make) -> None:
+    given = contract(
+        modality="timeseries", task="anomaly", classes=ANOMALY, shape=(4, 1), mean=(0.0,), std=(1.0,),
+        columns=(Column(name="state", values=("a", "b")),),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="every column is a category"):
+        net.build(given, "tiny")
+
+
+def test_half_is_where_the_score_meets_the_threshold(request: pytest.FixtureRequest) -> None:
+    made, _, tensors = settled(request.getfixturevalue("machine"), "tiny")
+    assert isinstance(made, Detector)
+    scores = made.score(torch.from_numpy(np.array(tensors))).detach().numpy()
+    answers = net.answers(made, tensors)
+    assert ((answers[:, 1] > 0.5) == (scores > float(made.get_buffer("threshold")))).all()
+
+
+@pytest.mark.parametrize("name", [*TASKS, "curated"])
+def test_every_net_is_exported_with_the_same_answers_for_any_batch(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    made, contract, tensors = settled(request.getfixturevalue(name), "tiny")
+    onnx.export(made, contract, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for count in (1, 3, len(tensors)):
+        (found,) = session.run(None, {onnx.INPUT: tensors[:count]})
+        np.testing.assert_allclose(found, net.answers(made, tensors[:count]), rtol=1e-4, atol=1e-4)

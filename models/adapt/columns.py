@@ -1,0 +1,232 @@
+"""What each column holds: numbers, dates, categories or free text, its marks for a missing value, its unit.
+
+N rows of the sample   values float64 [N]: numbers, seconds since 1970 or places in the vocabulary, NaN for missing
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from models import tables
+from models.adapt.form import NO_VALUE, moment
+from models.adapt.problem import AdaptError, some
+from models.adapt.sample import Sample
+
+Floats = npt.NDArray[np.float64]
+NUMBER, DATE, CATEGORY, TEXT, EMPTY = "number", "date", "category", "text", "empty"
+# These stand for a missing value in a column of numbers or dates; in one of words they may be a word.
+WEAK_MARKS = frozenset({"-", "--", "---", ".", "*", "none", "None", "NONE", "missing", "unknown", "n.a.", "nil", "#NV"})
+SENTINELS = (-99.0, -200.0, -999.0, -9999.0, -99999.0)
+MOST_CATEGORIES = 1000
+MOSTLY = 0.8
+COMMAS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?|[-+]?\d+,\d+")
+DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
+TIME_WORDS = frozenset({"time", "timestamp", "date", "datetime", "ts"})
+UNIT_WORDS = (
+    " C F K degC celsius fahrenheit kelvin rpm mm cm m km um s ms min h Hz kHz MHz V mV kV A mA W kW MW kWh Pa kPa "
+    "MPa bar mbar psi pct percent kg g mg t N kN Nm l ml ppm ppb dB usd eur deg rad mps kmh "
+)
+BRACKETED = re.compile(r"[\[(]\s*([^\])]{1,12})\s*[\])]\s*$")
+
+
+@dataclass
+class Column:
+    """One column of the sample. `values` is [N]; `vocabulary` holds the words of a category or text, sorted."""
+
+    name: str
+    kind: str
+    values: Floats
+    vocabulary: tuple[str, ...] = ()
+    integer: bool = False
+    marks: set[str] = field(default_factory=set)
+    unit: str = ""
+    note: str = ""
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        return ~np.isnan(self.values)
+
+    @property
+    def distinct(self) -> int:
+        return len(np.unique(self.values[self.present]))
+
+    def words(self) -> list[str]:
+        """Each row's value as a class name would be written, "" for missing."""
+        if self.vocabulary:
+            return ["" if value != value else self.vocabulary[int(value)] for value in self.values]
+        return ["" if value != value else f"{value:.10g}" for value in self.values]
+
+
+def measure(sample: Sample, marks: Collection[str] = ()) -> dict[str, Column]:
+    """All columns of a sample; `marks` stand for missing too. Raises AdaptError for text among numbers and the like."""
+    return {name: _column(name, cells, sample, frozenset(marks)) for name, cells in sample.cells.items()}
+
+
+def _column(name: str, cells: Sequence[str], sample: Sample, marks: frozenset[str]) -> Column:
+    counts = Counter(cells)
+    empty = {text for text in counts if text in NO_VALUE or text in marks}
+    texts = {text: count for text, count in counts.items() if text not in empty}
+    numeric = {text for text in texts if tables.is_number(text)}
+    others = {text: count for text, count in texts.items() if text not in numeric}
+    many, few = sum(texts[text] for text in numeric), sum(others.values())
+    if not texts:
+        return Column(name, EMPTY, np.full(len(cells), np.nan), marks=empty - {""})
+    if many and many >= MOSTLY * (many + few) and not _are_codes(numeric, others, many):
+        extra, note = _marks_among(name, "number", others, many, cells, sample) if others else (set(), "")
+        return _numbers(name, cells, empty | extra, note)
+    _refuse_commas(name, texts, cells, sample)
+    dates = {text: found for text in others if (found := moment(text)) is not None}
+    dated = sum(others[text] for text in dates)
+    if dated and dated >= MOSTLY * (many + few):
+        rest = {text: count for text, count in texts.items() if text not in dates}
+        extra, note = _marks_among(name, "date", rest, dated, cells, sample) if rest else (set(), "")
+        values = np.array([dates.get(text, np.nan) for text in cells])
+        return Column(name, DATE, values, marks=(empty | extra) - {""}, note=note)
+    return _words(name, cells, texts, empty)
+
+
+def _are_codes(numeric: Collection[str], others: Mapping[str, int], many: int) -> bool:
+    """Codes such as 250.01 and V57: several words among them, each often, and few numbers, each often."""
+    words = len(others)
+    return words >= 5 and sum(others.values()) >= 3 * words and many >= 5 * len(numeric)
+
+
+def _marks_among(
+    name: str, kind: str, others: Mapping[str, int], many: int, cells: Sequence[str], sample: Sample
+) -> tuple[set[str], str]:
+    """Which of the texts among numbers or dates stand for a missing value, and a note. Raises AdaptError."""
+    rest = {text: count for text, count in others.items() if text not in WEAK_MARKS}
+    if not rest:
+        return set(others), ""
+    text, count = next(iter(rest.items()))
+    if len(rest) == 1 and count >= 3 and many >= 20 and not DATE_LIKE.fullmatch(text):
+        return set(others), f"'{text}' stands in {count} cells among {kind}s: taken for a missing value"
+    where = sample.where(cells.index(text))
+    what = f"'{text}' is no {kind}" if kind == "number" else f"the date '{text}' does not parse"
+    more = f" (and {sum(rest.values()) - 1} more such cells)" if sum(rest.values()) > 1 else ""
+    wanted = "a number" if kind == "number" else "a date such as 2014-02-07 14:55:00"
+    raise AdaptError(
+        f"{where}, column '{name}': {what}; the other cells are {kind}s{more}",
+        f"write {wanted} there or leave the cell empty; if it stands for a missing value: --missing '{text}'",
+    )
+
+
+def _refuse_commas(name: str, texts: Mapping[str, int], cells: Sequence[str], sample: Sample) -> None:
+    found = {text: count for text, count in texts.items() if COMMAS.fullmatch(text)}
+    plain = sum(count for text, count in texts.items() if tables.is_number(text))
+    if found and sum(found.values()) + plain >= MOSTLY * sum(texts.values()):
+        text = next(iter(found))
+        raise AdaptError(
+            f"{sample.where(cells.index(text))}, column '{name}': '{text}' has a comma in a number",
+            "write numbers with a point and without separators of thousands: 1234.5",
+        )
+
+
+def _numbers(name: str, cells: Sequence[str], empty: set[str], note: str) -> Column:
+    values = np.array([np.nan if text in empty else float(text) for text in cells])
+    values[np.isinf(values)] = np.nan
+    marks = set(empty)
+    there = values[~np.isnan(values)]
+    sentinel = _sentinel(there)
+    if sentinel is not None:
+        marks |= {text for text in set(cells) if text not in empty and float(text) == sentinel}
+        note = f"{sentinel:g} stands in {int((there == sentinel).sum())} cells, far from all others: taken for missing"
+        values[values == sentinel] = np.nan
+        there = there[there != sentinel]
+    whole = bool(len(there)) and bool(np.all(there == np.round(there)))
+    return Column(name, NUMBER, values, integer=whole, marks=marks - {""}, unit=unit_of(name), note=note)
+
+
+def _sentinel(values: Floats) -> float | None:
+    """A number such as -999 that stands for missing: the smallest, often, and far from the others."""
+    if len(values) < 20:
+        return None
+    low = float(values.min())
+    others = values[values != low]
+    if low not in SENTINELS or not len(others) or len(values) - len(others) < max(3, len(values) // 1000):
+        return None
+    return low if others.min() > low / 4 and others.min() - low > 2 * np.ptp(others) / 10 else None
+
+
+def _words(name: str, cells: Sequence[str], texts: Mapping[str, int], empty: set[str]) -> Column:
+    vocabulary = tuple(sorted(texts))
+    places = {text: float(place) for place, text in enumerate(vocabulary)}
+    values = np.array([places.get(text, np.nan) for text in cells])
+    count, distinct = sum(texts.values()), len(vocabulary)
+    unique = distinct == count and count >= 10
+    few = distinct <= 50 or (distinct <= MOST_CATEGORIES and count >= 3 * distinct)
+    kind = CATEGORY if few and not unique else TEXT
+    odd = kind == TEXT or count < 10 or distinct > 10
+    note = ""
+    if odd and sum(n for text, n in texts.items() if DATE_LIKE.fullmatch(text)) >= MOSTLY * count:
+        note = f"looks like dates, in a form that cannot be ordered: '{next(iter(texts))}'"
+    return Column(name, kind, values, vocabulary, marks=empty - {""}, note=note)
+
+
+def refuse_bad_dates(column: Column, sample: Sample) -> None:
+    """Raises AdaptError for a column that is to order rows and holds what is neither date nor number."""
+    if column.kind in (NUMBER, DATE):
+        return
+    cells = sample.cells[column.name]
+    row = next((row for row, text in enumerate(cells) if text and moment(text) is None), 0)
+    raise AdaptError(
+        f"{sample.where(row)}, column '{column.name}': the date '{cells[row]}' does not parse",
+        "write times as 2014-02-07 14:55:00 or as numbers, or name another column with --time",
+    )
+
+
+def tokens(name: str) -> list[str]:
+    """The words of a column's name, in small letters: `Air temperature [K]` gives air, temperature, k."""
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return [word.lower() for word in re.split(r"[^A-Za-z0-9]+", spaced) if word]
+
+
+def unit_of(name: str) -> str:
+    """The unit that a column's name ends with, such as in `speed [rpm]` and `temp_C`; "" for none."""
+    if match := BRACKETED.search(name):
+        return match[1].strip()
+    last = re.split(r"[_\s.]", name)[-1] if re.search(r"[_\s.]", name) else ""
+    if name.endswith("%"):
+        return "%"
+    return last if last and f" {last} " in UNIT_WORDS else ""
+
+
+def missing_marks(columns: Mapping[str, Column]) -> list[str]:
+    """All texts that stand for a missing value, sorted; the empty one always does."""
+    return sorted({mark for column in columns.values() for mark in column.marks})
+
+
+def summary(columns: Mapping[str, Column], roles: Mapping[str, str]) -> Iterator[dict[str, object]]:
+    """Per column what the data card shows; `roles` by column name, such as target or excluded."""
+    for name, column in columns.items():
+        there = column.values[column.present]
+        row: dict[str, object] = {
+            "name": name, "kind": column.kind, "role": roles.get(name, "input"), "unit": column.unit,
+            "distinct": column.distinct, "missing": float(1 - column.present.mean()) if len(column.values) else 0.0,
+        }  # fmt: skip
+        if column.kind == NUMBER and len(there):
+            row |= {"low": float(there.min()), "middle": float(np.median(there)), "high": float(there.max())}
+            row["histogram"] = [int(n) for n in np.histogram(there, bins=min(24, max(2, column.distinct)))[0]]
+        elif column.vocabulary:
+            counts = Counter(column.words())
+            counts.pop("", None)
+            row["common"] = [[word, count] for word, count in counts.most_common(6)]
+            row["histogram"] = [count for _, count in counts.most_common(24)]
+        yield row
+
+
+def known(columns: Mapping[str, Column], name: str, option: str) -> Column:
+    """The column that an option names. Raises AdaptError with the nearest one."""
+    from models.adapt.problem import nearest
+
+    if name in columns:
+        return columns[name]
+    near = nearest(name, columns)
+    hint = f"did you mean --{option} '{near}'? " if near else ""
+    raise AdaptError(f"there is no column '{name}'", f"{hint}the columns are {some(columns, 20)}")

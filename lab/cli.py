@@ -109,6 +109,27 @@ def synth(call: Call, out: Path, dataset: str | None, size: str | None) -> int:
 
 
 @lab.command()
+@click.argument("path")
+@click.option("--target", metavar="COLUMN", help="The column to predict.")
+@click.option("--task", type=click.Choice(["classification", "regression", "rul", "anomaly"]), help="What is asked.")
+@click.option("--group", metavar="COLUMN", help="The column that tells units apart; a unit stays in one split.")
+@click.option("--time", metavar="COLUMN", help="The column that orders rows.")
+@click.option("--missing", metavar="TEXT", multiple=True, help="A text that stands for a missing value; repeatable.")
+@json_option
+@click.pass_obj
+def adapt(call: Call, /, path: str, missing: tuple[str, ...], **given: str | None) -> int:
+    """Look at the data in PATH (folder, file or S3 URI) and write lab.toml and a data card for them."""
+    from lab import adapt
+
+    options = adapt.Options(missing=missing, **given)
+    named = bool(call.config or os.environ.get("LAB_CONFIG"))
+    found = adapt.adapt(call.home(), path, options, named=named)
+    text = found.pop("text")
+    _answer(call, found, text)
+    return 0
+
+
+@lab.command()
 @click.option("--dataset", metavar="NAME|PATH", help="A built-in data set, or a folder with one subfolder per class.")
 @click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
 @click.option("--approve", is_flag=True, help="Approve the model and release it to endpoint and device.")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from models import tables
 from models.adapt.form import NO_VALUE, moment
-from models.adapt.problem import AdaptError, some
+from models.adapt.problem import AdaptError, nearest, some
 from models.adapt.sample import Sample
 
 Floats = npt.NDArray[np.float64]
@@ -221,12 +221,9 @@ def summary(columns: Mapping[str, Column], roles: Mapping[str, str]) -> Iterator
         yield row
 
 
-def known(columns: Mapping[str, Column], name: str, option: str) -> Column:
-    """The column that an option names. Raises AdaptError with the nearest one."""
-    from models.adapt.problem import nearest
-
-    if name in columns:
-        return columns[name]
-    near = nearest(name, columns)
-    hint = f"did you mean --{option} '{near}'? " if near else ""
-    raise AdaptError(f"there is no column '{name}'", f"{hint}the columns are {some(columns, 20)}")
+def refuse_unknown(names: Collection[str], name: str, option: str, where: object) -> None:
+    """Raises AdaptError, with the nearest column, when the one that an option names does not exist."""
+    if name not in names:
+        near = nearest(name, names)
+        hint = f"--{option} '{near}' is the nearest; " if near else ""
+        raise AdaptError(f"{where} has no column '{name}'", f"{hint}the columns are {some(names, 20)}")

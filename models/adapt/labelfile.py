@@ -9,8 +9,9 @@ from pathlib import Path
 
 from models import patches
 from models.adapt import guess, sample
+from models.adapt.columns import refuse_unknown
 from models.adapt.finding import Finding
-from models.adapt.problem import AdaptError, nearest, some
+from models.adapt.problem import AdaptError, some
 from models.adapt.sample import Sample
 from models.adapt.source import MOST_CLASSES, PICTURES, Found
 
@@ -86,10 +87,7 @@ def _absent(path: Path, absent: Sequence[str], rows: int) -> Iterator[Finding]:
 def _column(table: Sample, path: Path, name: str, target: str) -> str:
     """The column that holds the classes."""
     if target:
-        if target not in table.cells:
-            near = nearest(target, table.cells)
-            hint = f"did you mean --target '{near}'? " if near else ""
-            raise AdaptError(f"{path} has no column '{target}'", f"{hint}it has {some(table.cells, 20)}")
+        refuse_unknown(table.cells, target, "target", path)
         return target
     counts = {other: Counter(filter(None, cells)) for other, cells in table.cells.items() if other != name}
     likely = [other for other, found in counts.items() if 2 <= len(found) <= MOST_CLASSES and _repeats(found)]

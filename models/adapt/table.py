@@ -48,7 +48,7 @@ class Table:
         self.excluded: dict[str, str] = {}
         for option in ("target", "group", "time"):
             if name := getattr(options, option):
-                measure.known(columns, name, option)
+                measure.refuse_unknown(columns, name, option, found.tables[0])
         if options.time:
             measure.refuse_bad_dates(columns[options.time], taken)
         self.group, self.time = guesses.unit_and_time(columns, options.group, options.time, options.target)

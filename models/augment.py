@@ -1,4 +1,4 @@
-"""Changes to a batch of pictures that leave their meaning: moved, lighter or darker, mirrored.
+"""Changes to pictures that leave their meaning: moved, lighter or darker, mirrored.
 
 B samples in a batch   C, H, W channels, height, width
 """

@@ -1,4 +1,4 @@
-"""What a model must beat, by task: from the most frequent class to gradient boosting, as strong as care makes them.
+"""What a model must beat, by task: from the most frequent class to gradient boosting.
 
 All are fitted on the training split in the same run, tuned on the validation split, and answer the same test samples as
 the net.

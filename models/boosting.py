@@ -1,4 +1,4 @@
-"""The baseline that is hard to beat on tables: gradient-boosted trees, stopped and chosen on the validation split.
+"""The baseline that is hard to beat on tables: gradient-boosted trees.
 
 N samples   K classes
 """

@@ -1,4 +1,4 @@
-"""What an evaluation shows beside its figures: mistakes, samples, slices, and how numbers scatter.
+"""What an evaluation shows beside its figures: mistakes, samples, slices, scatter.
 
 N samples   K classes   T steps   F columns
 """

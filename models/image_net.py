@@ -1,4 +1,4 @@
-"""A small convolutional net for pictures: raw pixels in, logits out; normalisation is its first layer.
+"""A small convolutional net for pictures: raw pixels in, logits out.
 
 N samples   C, H, W channels, height, width   K classes
 """

@@ -1,4 +1,4 @@
-"""What the nets are made of: the first layers, which take raw tensors, and what every net has.
+"""The nets' first layers, which take raw tensors, and what every net has.
 
 N samples   C, H, W channels, height, width   T steps   F columns   D inputs after the first layer
 """

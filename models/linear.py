@@ -1,4 +1,4 @@
-"""The straight-line baselines: logistic and ridge regression on scaled numbers and coded categories.
+"""The straight-line baselines: logistic and ridge regression.
 
 N samples   K classes
 """

@@ -1,4 +1,4 @@
-"""Figures of numbers with bootstrap intervals, two models compared in pairs, and how far off an answer may be.
+"""Figures of numbers with bootstrap intervals, and two models compared in pairs.
 
 N samples   `labels` and `values` float [N]
 """

@@ -1,4 +1,6 @@
-"""Intervals by resampling the test set (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+"""Intervals by resampling the test set.
+
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
 
 Samples of one unit, such as the windows of one engine, are alike: where units are known, whole units are drawn, or the
 interval would promise too much.

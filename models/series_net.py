@@ -1,4 +1,4 @@
-"""Dilated convolutions over a window of a series, and an autoencoder of windows that finds anomalies.
+"""Dilated convolutions over a window of a series, and an autoencoder for its anomalies.
 
 N samples   T steps   F columns   D inputs after the first layer   W channels   K classes
 """
@@ -16,7 +16,7 @@ from models.layers import Columns, Net
 
 WIDTHS = {"tiny": 32, "base": 96}
 # Windows overlap and units are few: without much of both a net learns the units by heart.
-DROPOUT, NOISE = 0.1, 0.0
+DROPOUT, NOISE = 0.3, 0.3
 # Values through which a window must pass.
 BOTTLENECK = {"tiny": 6, "base": 12}
 

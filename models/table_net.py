@@ -1,4 +1,4 @@
-"""A residual perceptron for the rows of a table, beside a straight line from input to answer.
+"""A residual perceptron for the rows of a table, beside a straight line.
 
 The line is what small tables need most (Cheng et al., Wide & Deep Learning, 2016); the residual blocks learn the rest
 (Gorishniy et al., Revisiting Deep Learning Models for Tabular Data, 2021).

@@ -1,4 +1,4 @@
-"""Where to cut a score into yes and no, chosen on a validation split, and how a score becomes a probability.
+"""Where a score is cut into yes and no, and how it becomes a probability.
 
 N samples; labels 0 or 1, scores larger for 1
 """

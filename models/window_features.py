@@ -1,4 +1,4 @@
-"""Windows of a series as rows of a table: what a careful person would compute for a model that knows no time.
+"""Windows of a series as rows of a table, for models that know no time.
 
 N windows   T steps   F columns
 """

@@ -171,6 +171,7 @@ def test_half_is_where_the_score_meets_the_threshold(request: pytest.FixtureRequ
     assert ((answers[:, 1] > 0.5) == (scores > float(made.get_buffer("threshold")))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*TASKS, "curated"])
 def test_every_net_is_exported_with_the_same_answers_for_any_batch(
     name: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -77,8 +77,9 @@ class Table:
                 self.guesses.append(Guess("missing", column.name, 0.7, column.note, "[data] missing in lab.toml"))
         gate = threshold.gate(self.task.value, truth, counts, data)
         roles = dict.fromkeys(self.excluded, "excluded") | self._roles()
-        unsure = [self.target, self.task, self.group, self.time, *self.guesses]
-        report = Report(data, gate, self._what(), self.sample.rows, unsure, self.findings, classes=counts)
+        told = [] if not self.target.value else [self.target]
+        told += [self.task, self.group, self.time, *self.guesses]
+        report = Report(data, gate, self._what(), self.sample.rows, told, self.findings, classes=counts)
         report.columns = list(measure.summary(self.columns, roles))
         report.drawings = series.drawing(self.columns, inputs, self.time.value, self.spans, self.modality)
         return report
@@ -174,7 +175,7 @@ class Table:
             elif column.kind == DATE or column.note.startswith("looks like dates"):
                 self._out(Finding("date", name, column.note or "a date that orders no rows here", EXCLUDED))
             elif guesses.looks_like_id(column) or self._names_rows(column, truth, classes):
-                said = f"different in each of {column.distinct} rows, and says nothing about the target"
+                said = f"different in each of the {column.distinct} rows that have it, so it names them"
                 self._out(Finding("identifier", name, said, EXCLUDED))
             elif column.kind == TEXT:
                 said = f"free text, {column.distinct} different values in {len(self.sample)} rows"

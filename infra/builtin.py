@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 # The keys of `[gate]` that are no metric.
-SWITCHES = frozenset({"beat_baseline", "beat_champion", "max_metric_drop", "min_agreement"})
+SWITCHES = frozenset({"beat_baseline", "ship_baseline", "beat_champion", "max_metric_drop", "min_agreement"})
 PICTURES: dict[str, Any] = {"modality": "image", "task": "classification"}
 BUILT_IN: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {"data": PICTURES, "gate": {"accuracy": 0.95}},

@@ -89,13 +89,15 @@ class Data(Table):
 class Train(Table):
     """`[train]`: the net, its training, and the instances of the training and the processing jobs.
 
-    `trials` above 0 searches for hyperparameters with that many trainings; `flip` says how pictures may be mirrored.
+    `trials` above 0 searches for hyperparameters with that many trainings; `patience` ends a training after so many
+    epochs without a better validation loss, 0 never; `flip` says how pictures may be mirrored.
     """
 
     size: Literal["tiny", "base"] = "tiny"
     epochs: Annotated[int, Field(ge=1, le=1000)] = 25
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 17
     trials: Annotated[int, Field(ge=0, le=100)] = 0
+    patience: Annotated[int, Field(ge=0, le=1000)] = 10
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
     instance: Instance = "ml.m5.xlarge"
     processing_instance: Instance = "ml.m5.xlarge"
@@ -119,6 +121,7 @@ class Gate(Table):
     r2: Annotated[float, Field(le=1.0)] | None = None
     nasa_score: Loss | None = None
     beat_baseline: bool = True
+    ship_baseline: bool = False
     beat_champion: bool = False
     max_metric_drop: Share = 0.01
     min_agreement: Share = 0.995

@@ -19,6 +19,10 @@ _PARTS = "States.StringSplit($$.Execution.Name, '_')"
 JOB_NAME = f"States.ArrayGetItem({_PARTS}, States.MathAdd(States.ArrayLength({_PARTS}), -1))"
 
 
+# Where the evaluation leaves the best baseline, as a training job leaves its model: bucket, run.
+BASELINE = "s3://{}/runs/{}/evaluate/baseline/model.tar.gz"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What the flow is made of: names, function ARNs and job requests."""
@@ -169,7 +173,18 @@ def _processing(request: State, minutes: int, *, then: str) -> State:
 def _gates(parts: Parts) -> dict[str, State]:
     return {
         "Gate": _gate(parts, "quality", "report_key", "runs/{}/evaluate/report.json", then="GatePassed"),
-        "GatePassed": states.choice((states.equals("$.gate.passed", True), "Export"), otherwise="Refuse"),
+        "GatePassed": states.choice((states.equals("$.gate.passed", True), "WhatShips"), otherwise="Refuse"),
+        "WhatShips": states.choice((states.equals("$.gate.ship", "model"), "Export"), otherwise="ShipBaseline"),
+        "ShipBaseline": {
+            "Type": "Pass",
+            "Comment": "The best baseline is better, and [gate] ship_baseline lets it stand for the model",
+            "Parameters": {
+                "job.$": "$.train.job",
+                "artifact.$": f"States.Format('{BASELINE}', $.bucket, $.manifest.run)",
+            },
+            "ResultPath": "$.train",
+            "Next": "Export",
+        },
         "ReleaseGate": _gate(parts, "release", "export_key", "runs/{}/export/export.json", then="ReleaseGatePassed"),
         "ReleaseGatePassed": states.choice(
             (states.equals("$.gate.passed", True), "FindServeImage"), otherwise="Refuse"
@@ -230,7 +245,7 @@ def _gate(parts: Parts, stage: str, key_name: str, pattern: str, *, then: str) -
         },
         then=then,
         caught_by="RecordFailure",
-        select={"passed.$": "$.Payload.passed", "reasons.$": "$.Payload.reasons"},
+        select={name: f"$.Payload.{name[:-2]}" for name in ("passed.$", "reasons.$", "ship.$")},
         result="$.gate",
     )
 

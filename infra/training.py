@@ -110,6 +110,7 @@ class Training(Construct):
                 "size": train.size,
                 "epochs": str(train.epochs),
                 "seed": str(train.seed),
+                "patience": str(train.patience),
                 "flip": train.flip,
                 "run.$": RUN,
             },

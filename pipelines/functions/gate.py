@@ -61,7 +61,7 @@ def judge(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
         decision = gate.decide(document, here.thresholds)
     else:
         decision = gate.decide_release(document, here.thresholds, here.targets)
-    answer = {"passed": decision.passed, "reasons": list(decision.reasons)}
+    answer = {"passed": decision.passed, "reasons": list(decision.reasons), "ship": decision.ship}
     record = {"schema": 1, "stage": stage, "run": run, "thresholds": here.thresholds, **answer}
     documents.write(here.s3, bucket, f"runs/{run}/gate/{file}", record)
     return answer

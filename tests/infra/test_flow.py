@@ -16,6 +16,7 @@ FLOW = [
     "Evaluate",
     "Gate",
     "GatePassed",
+    "WhatShips",
     "Export",
     "ReleaseGate",
     "ReleaseGatePassed",

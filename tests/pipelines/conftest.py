@@ -197,7 +197,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pq.write_table(pa.table(rows), folder / split / "part-00000.snappy.parquet")
         counts[split] = {"dark": each, "bright": each}
     Contract(
-        schema=1,
+        schema=2,
         dataset="lamps",
         modality="image",
         task="classification",

@@ -53,28 +53,31 @@ FUNCTIONS = {
 }
 
 
-def flow_definition() -> dict[str, Any]:
-    return flow.definition(
-        flow.Parts(
-            code="c0de",
-            table="p-runs",
-            glue_job="p-etl",
-            functions=FUNCTIONS,
-            job_repository="p-job",
-            job_tag="tag",
-            job_project="p-job-image",
-            serve_repository="p-serve",
-            serve_tag="tag",
-            serve_project="p-serve-image",
-            pixels=32,
-            corrupt_share=0.01,
-            seed=1,
-            minutes=60,
-            train={"TrainingJobName": "t"},
-            evaluate={"ProcessingJobName": "e"},
-            export={"ProcessingJobName": "x"},
-        )
+def flow_parts(**more: Any) -> flow.Parts:
+    return flow.Parts(
+        code="c0de",
+        table="p-runs",
+        glue_job="p-etl",
+        functions=FUNCTIONS,
+        job_repository="p-job",
+        job_tag="tag",
+        job_project="p-job-image",
+        serve_repository="p-serve",
+        serve_tag="tag",
+        serve_project="p-serve-image",
+        pixels=32,
+        corrupt_share=0.01,
+        seed=1,
+        minutes=60,
+        train={"TrainingJobName": "t"},
+        evaluate={"ProcessingJobName": "e"},
+        export={"ProcessingJobName": "x"},
+        **more,
     )
+
+
+def flow_definition() -> dict[str, Any]:
+    return flow.definition(flow_parts())
 
 
 def release_definition() -> dict[str, Any]:
@@ -180,6 +183,26 @@ def test_nothing_is_registered_past_a_gate_that_said_no() -> None:
         assert states[gate]["Choices"][0]["BooleanEquals"] is True
     assert states["Refuse"]["Next"] == "Refused"
     assert states["Refused"]["Error"] == "GateRefused"
+
+
+def test_a_baseline_goes_on_as_a_model_where_the_gate_says_so() -> None:
+    states = MACHINES["flow"]["States"]
+    choice = states["WhatShips"]["Choices"][0]
+    assert (choice["Variable"], choice["StringEquals"], choice["Next"]) == ("$.gate.ship", "model", "Export")
+    instead = states[states["WhatShips"]["Default"]]
+    assert (instead["ResultPath"], instead["Next"]) == ("$.train", "Export")
+    assert set(instead["Parameters"]) == set(states["Train"]["ResultSelector"])
+
+
+def test_a_search_takes_the_place_of_the_training() -> None:
+    tuned = {"job.$": "$.BestTrainingJob.TrainingJobName", "artifact.$": "$.x"}
+    parts = flow_parts(tune={"HyperParameterTuningJobName": "t"}, tuned=tuned)
+    states = flow.definition(parts)["States"]
+    assert "Train" not in states
+    assert states["Etl"]["Next"] == "Tune"
+    assert states["Tune"]["Resource"].endswith("sagemaker:createHyperParameterTuningJob.sync")
+    assert (states["Tune"]["Next"], states["Tune"]["ResultPath"]) == ("Evaluate", "$.train")
+    assert set(states["Tune"]["ResultSelector"]) == set(MACHINES["flow"]["States"]["Train"]["ResultSelector"])
 
 
 def test_an_image_is_built_only_when_its_tag_is_absent() -> None:

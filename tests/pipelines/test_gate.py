@@ -36,7 +36,7 @@ def settings(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_a_report_that_meets_every_criterion_passes(event: Event, settings: Any, put: Any, get: Any) -> None:
     settings('{"accuracy": 0.95, "beat_baseline": true}')
     put("runs/run-1/evaluate/report.json", REPORT)
-    assert gate.handler(event("gate_quality"), None) == {"passed": True, "reasons": []}
+    assert gate.handler(event("gate_quality"), None) == {"passed": True, "reasons": [], "ship": "model"}
     assert get("runs/run-1/gate/decision.json") == {
         "schema": 1,
         "stage": "quality",

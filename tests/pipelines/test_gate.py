@@ -44,6 +44,7 @@ def test_a_report_that_meets_every_criterion_passes(event: Event, settings: Any,
         "thresholds": {"accuracy": 0.95, "beat_baseline": True},
         "passed": True,
         "reasons": [],
+        "ship": "model",
     }
 
 

@@ -106,7 +106,7 @@ def _restarts(unit: Column, order: Column, given: bool) -> bool:
     if np.isnan(who).any() or np.isnan(when).mean() > 0.01:
         return False
     runs = int((np.diff(who) != 0).sum()) + 1
-    if runs > 1.5 * unit.distinct + 20:
+    if runs > 1.5 * unit.distinct + (20 if len(who) > 10_000 else 0):  # a sample of places cuts units apart
         if not given and not (UNIT_NAMES.match(unit.name) and _time_named(order)):
             return False
         rows = np.lexsort((np.arange(len(who)), who))
@@ -196,6 +196,11 @@ def task(column: Column | None, modality: str, asked: str, *, units: bool, lengt
         sure = 0.95 if column.kind == CATEGORY or column.distinct == 2 else 0.7
         return _task("classification", sure, f"'{column.name}' has {column.distinct} different values")
     return _task("regression", 0.9, f"'{column.name}' is a quantity with {column.distinct} different values")
+
+
+def none(what: str) -> Guess:
+    """No column for a role, because what suggests itself gives the target away."""
+    return Guess(what, "", 0.8, "what suggests itself gives the target away", f"--{what} COLUMN")
 
 
 def _group(value: str, sure: float, why: str) -> Guess:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,22 +30,25 @@ class Labels:
     findings: list[Finding] = field(default_factory=list)
 
 
-def find(found: Found, target: str) -> Labels | None:
-    """The labels of the first text table whose cells name pictures. Raises AdaptError for one that cannot be used."""
+def find(found: Found, target: str, *, needed: bool) -> Labels | None:
+    """The labels of the first text table whose cells name pictures, boxes alone unless `needed`.
+
+    Raises AdaptError for one that cannot be used.
+    """
     for path in found.lists:
         table = sample.read([path])
         names = [name for name, cells in table.cells.items() if _mostly(cells, _is_picture)]
-        if names:
-            return _labels(found, table, path, names[0], target)
+        boxed = [name for name, cells in table.cells.items() if _mostly(cells, _is_list)]
+        if names and (needed or boxed):
+            return _labels(found, table, path, names[0], boxed, target)
     return None
 
 
-def _labels(found: Found, table: Sample, path: Path, name: str, target: str) -> Labels:
+def _labels(found: Found, table: Sample, path: Path, name: str, boxed: Sequence[str], target: str) -> Labels:
     stems = [Path(cell).stem for cell in table.cells[name]]
     here = {picture.stem for picture in found.pictures}
     absent = [stem for stem in stems if stem and stem not in here]
     findings = list(_absent(path, absent, len(stems)))
-    boxed = [other for other, cells in table.cells.items() if _mostly(cells, lambda cell: cell.startswith("["))]
     if boxed:
         return _boxes(table, path, name, boxed[0], stems, findings)
     column = _column(table, path, name, target)
@@ -101,10 +104,13 @@ def _repeats(counts: Counter[str]) -> bool:
     return counts.total() >= 2 * len(counts)
 
 
-def _mostly(cells: Sequence[str], test: object) -> bool:
-    assert callable(test)
+def _mostly(cells: Sequence[str], test: Callable[[str], bool]) -> bool:
     filled = [cell for cell in cells if cell]
-    return bool(filled) and sum(bool(test(cell)) for cell in filled) >= MOSTLY * len(filled)
+    return bool(filled) and sum(test(cell) for cell in filled) >= MOSTLY * len(filled)
+
+
+def _is_list(cell: str) -> bool:
+    return cell.startswith("[")
 
 
 def _is_picture(cell: str) -> bool:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
 from models import datafiles, patches
-from models.adapt import labelfile, rows, threshold
+from models.adapt import labelfile, opened, rows, threshold
 from models.adapt.finding import EXCLUDED, NOTE, Finding
 from models.adapt.guess import Guess
 from models.adapt.labelfile import Labels
@@ -29,45 +20,28 @@ Classes = dict[str, list[Path]]
 # Names of folders whose pictures nobody has judged.
 UNJUDGED = frozenset({"sample", "samples", "unlabelled", "unlabeled", "unknown", "unsorted", "examples", "raw"})
 PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
-MOST_OPENED = 3_000
-MOST_CORRUPT = 0.01
 FEW = 20
-SIDE = 8
-THUMBS = 6
-Image.MAX_IMAGE_PIXELS = 400_000_000
-
-
-@dataclass
-class Seen:
-    """One opened picture: its size, mode, content's digest, 8x8 average hash and 16x16 grey values."""
-
-    path: Path
-    size: tuple[int, int]
-    mode: str
-    digest: str
-    look: int
-    grey: npt.NDArray[np.float64]
 
 
 def adapt(found: Found, options: Options) -> Report:
     """The report of the pictures in `found`. Raises AdaptError."""
     if options.task not in ("", "classification", "anomaly"):
         raise AdaptError(f"{options.task} is no task of pictures", "--task classification or --task anomaly")
-    labels = labelfile.find(found, options.target)
     folders, out, root = _folders(found)
-    seen, corrupt = _open(found.pictures)
-    findings = [*_corrupt(corrupt, len(seen)), *_renamed(found)]
+    labels = labelfile.find(found, options.target, needed=len(folders) < 2)
+    seen, bad = opened.look(found.pictures)
+    findings = [*opened.corrupt(bad, len(seen)), *_renamed(found)]
     if labels is not None and labels.boxes and options.task != "anomaly":
         report = _patches(found, labels, seen)
-    elif labels is not None and labels.words and len(folders) < 2:
+    elif labels is not None and labels.words:
         classes = _by_label(found, labels)
         report = _classes(found.root, classes, labels, options)
-        findings += _twins(seen, classes)
+        findings += opened.twins(seen, classes)
     else:
         report = _classes(root, folders, None, options)
-        findings += [*_left_out(report, out), *_twins(seen, folders)]
+        findings += [*_left_out(report, out), *opened.twins(seen, folders)]
     report.findings = [*findings, *report.findings]
-    report.drawings["pictures"] = _thumbs(report.drawings.pop("classes"), labels, found.root)
+    report.drawings["pictures"] = opened.thumbs(report.drawings.pop("classes"), labels, found.root)
     report.drawings["sizes"] = Counter(f"{width} x {height}" for width, height in (one.size for one in seen))
     return report
 
@@ -115,7 +89,7 @@ def _by_label(found: Found, labels: Labels) -> Classes:
     return dict(classes)
 
 
-def _patches(found: Found, labels: Labels, seen: Sequence[Seen]) -> Report:
+def _patches(found: Found, labels: Labels, seen: Sequence[opened.Seen]) -> Report:
     """Patches around boxes and beside them: a classifier that has samples of both, where whole pictures have not."""
     boxes = [box for rows_ in labels.boxes.values() for box in rows_]
     side = patches.suggested_side(boxes)
@@ -151,7 +125,7 @@ def _patches(found: Found, labels: Labels, seen: Sequence[Seen]) -> Report:
     return report
 
 
-def _outside(labels: Labels, seen: Sequence[Seen]) -> Iterator[Finding]:
+def _outside(labels: Labels, seen: Sequence[opened.Seen]) -> Iterator[Finding]:
     bad = [
         one.path.name
         for one in seen
@@ -210,103 +184,8 @@ def _head(root: Path, task: str) -> dict[str, Any]:
     return {"dataset": name, "path": str(root), "modality": "image", "task": task}
 
 
-def _open(paths: Sequence[Path]) -> tuple[list[Seen], list[tuple[Path, str]]]:
-    """Opens the pictures, of many an even sample; what cannot be read whole comes back with the reason."""
-    step = max(1, -(-len(paths) // MOST_OPENED))
-    seen, corrupt = [], []
-    for path in paths[::step]:
-        try:
-            seen.append(_look(path))
-        except PermissionError:
-            raise
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            corrupt.append((path, "is empty" if path.stat().st_size == 0 else str(error).split(" at 0x")[0]))
-    return seen, corrupt
-
-
-def _look(path: Path) -> Seen:
-    data = path.read_bytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            grey = picture.convert("L")
-    cells = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float64).reshape(-1)
-    bits = cells > cells.mean()
-    look = int("".join("1" if bit else "0" for bit in bits), 2)
-    tiny = np.asarray(grey.resize((16, 16), Image.Resampling.BOX), np.float64).reshape(-1)
-    return Seen(path, picture.size, picture.mode, hashlib.sha256(data).hexdigest(), look, tiny)
-
-
-def _corrupt(corrupt: Sequence[tuple[Path, str]], good: int) -> Iterator[Finding]:
-    """A finding while few are corrupt. Raises AdaptError when more are than a run puts up with."""
-    if not corrupt:
-        return
-    path, why = corrupt[0]
-    said = f"{len(corrupt)} of {good + len(corrupt)} pictures cannot be read"
-    if len(corrupt) > MOST_CORRUPT * (good + len(corrupt)):
-        raise AdaptError(f"{path} cannot be read: {why} ({said})", "copy it again from its source, or move it out")
-    yield Finding("corrupt files", path.name, f"{said}: {some((path.name for path, _ in corrupt), 4)}; left out")
-
-
 def _renamed(found: Found) -> Iterator[Finding]:
     if found.renamed:
         name, count = found.renamed[0].name, len(found.renamed)
         said = f"{count} pictures do not end as pictures do and are left out; rename them, to .jpg for example"
         yield Finding("odd names", name, said)
-
-
-def _twins(seen: Sequence[Seen], classes: Classes) -> Iterator[Finding]:
-    """Pictures that are the same file, or look the same: equal average hash and nearly equal grey values."""
-    of = {path: name for name, paths in classes.items() for path in paths}
-    mine = [one for one in seen if one.path in of]
-    same = _groups((one.digest, one) for one in mine)
-    copies = sum(len(group) - 1 for group in same)
-    if copies:
-        pair = f"{same[0][0].path.name} and {same[0][1].path.name}"
-        yield Finding("duplicates", "pictures", f"{copies} are copies of another one, such as {pair}")
-    odd = [group for group in same if len({of[one.path] for one in group}) > 1]
-    if odd:
-        names = some((f"{one.path.name} in {of[one.path]}" for one in odd[0]), 3)
-        yield Finding("label noise", "pictures", f"{len(odd)} pictures stand in two classes: {names}")
-    different = {one.digest: one for one in mine}.values()
-    near = [group for group in _groups((one.look, one) for one in different) if _alike(group)]
-    if near:
-        pair = f"{near[0][0].path.name} and {near[0][1].path.name}"
-        count = sum(len(group) - 1 for group in near)
-        yield Finding("near-duplicates", "pictures", f"{count} look like another one, such as {pair}", NOTE)
-
-
-def _groups(keyed: Iterator[tuple[Any, Seen]]) -> list[list[Seen]]:
-    found: dict[Any, list[Seen]] = defaultdict(list)
-    for key, one in keyed:
-        found[key].append(one)
-    return [group for group in found.values() if len(group) > 1]
-
-
-def _alike(group: Sequence[Seen]) -> bool:
-    return float(np.abs(group[0].grey - group[1].grey).mean()) < 4.0
-
-
-def _thumbs(
-    classes: Mapping[str, Sequence[Path]], labels: Labels | None, root: Path
-) -> dict[str, list[dict[str, Any]]]:
-    """A few pictures per class as data URIs, with their boxes."""
-    shown: dict[str, list[dict[str, Any]]] = {}
-    for name, paths in list(classes.items())[:12]:
-        for path in list(paths)[:: max(1, len(paths) // THUMBS)][:THUMBS]:
-            try:
-                with Image.open(path) as picture:
-                    width, height = picture.size
-                    small = picture.convert("RGB")
-                    small.thumbnail((220, 220))
-            except (OSError, ValueError, SyntaxError):
-                continue
-            stream = io.BytesIO()
-            small.save(stream, "JPEG", quality=80)
-            uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-            boxes = labels.boxes.get(path.stem, []) if labels else []
-            shown.setdefault(name, []).append(
-                {"uri": uri, "name": path.relative_to(root).as_posix(), "size": [width, height], "boxes": boxes}
-            )
-    return shown

@@ -12,14 +12,14 @@ import numpy.typing as npt
 from models import datafiles
 from models.adapt import columns as measure
 from models.adapt import guess as guesses
-from models.adapt import leaks, rows, sample, series, threshold
+from models.adapt import leaks, rows, sample, series, target, threshold
 from models.adapt.columns import CATEGORY, DATE, EMPTY, NUMBER, TEXT, Column
 from models.adapt.finding import EXCLUDED, NOTE, Finding
 from models.adapt.guess import Guess
 from models.adapt.problem import AdaptError, some
 from models.adapt.report import Options, Report
 from models.adapt.sample import Sample
-from models.adapt.source import MOST_CLASSES, Found
+from models.adapt.source import Found
 from models.tablefiles import PARTS
 
 Floats = npt.NDArray[np.float64]
@@ -55,6 +55,9 @@ class Table:
         self.spans, self.spans_file = series.spans(found.documents, options)
         self.modality = self._modality()
         self.target = self._target()
+        if self._roles_leak():
+            self.group, self.time = guesses.none("group"), guesses.none("time")
+            self.modality = self._modality()
         self.task = self._task()
 
     def report(self) -> Report:
@@ -109,6 +112,15 @@ class Table:
             )
         return found
 
+    def _roles_leak(self) -> bool:
+        """Whether a guessed unit or time is the target in disguise, which is then no unit and no time."""
+        if not self.target.value or self.options.group or self.options.time:
+            return False
+        truth = self.columns[self.target.value].values
+        roles = [self.columns[name] for name in (self.group.value, self.time.value) if name]
+        doubtful = [role.values for role in roles if role.kind != DATE]
+        return any(leaks.one_to_one(values, truth) or leaks.follows(values, truth, False) for values in doubtful)
+
     def _task(self) -> Guess:
         column = self.columns.get(self.target.value)
         lengths = series.lengths(self.columns, self.group.value, self.sample)
@@ -150,7 +162,7 @@ class Table:
         if self.task.value == "anomaly":
             return series.labels(self.columns, self.target.value, self.time.value, self.spans), ("normal", "anomaly")
         column = self.columns[self.target.value]
-        _check_target(column, self.task.value, self.sample)
+        target.check(column, self.task.value, self.sample)
         if self.task.value == "regression":
             return column.values, ()
         places = np.unique(column.values, return_inverse=True)[1]
@@ -186,7 +198,8 @@ class Table:
     def _names_rows(self, column: Column, truth: Floats, classes: bool) -> bool:
         """Whether whole numbers, different in each row, go with the target by chance only."""
         there = int(column.present.sum())
-        if not column.integer or there < 50 or column.distinct < there or self.modality == "timeseries":
+        unique = column.distinct == there == len(column.values)
+        if not (column.integer and unique) or there < 50 or self.modality == "timeseries":
             return False
         return bool(leaks.strength(column.values, truth, classes=classes) < max(CHANCE, 2 / there**0.5))
 
@@ -256,36 +269,3 @@ class Table:
         how = "" if form.format == "parquet" else f" in {form.encoding}{'' if form.header else ', without header'}"
         count = f"{files} files, " if files > 1 else ""
         return f"{count}{self.sample.rows:,} rows{about}, {len(self.columns)} columns, {kind}{how}"
-
-
-def _check_target(column: Column, task: str, taken: Sample) -> None:
-    """Raises AdaptError for a target that cannot be learned."""
-    count, name = int(column.present.sum()), f"the target '{column.name}' of {taken.files[0].name}"
-    if column.distinct < 2:
-        value = next((word for word in column.words() if word), "nothing")
-        raise AdaptError(f"{name} has one class: '{value}' in all {count} rows",
-                         "bring samples of another class, or name another --target")  # fmt: skip
-    if task == "regression":
-        if column.kind == NUMBER and not guesses.looks_like_id(column):
-            return
-        if column.kind == NUMBER:
-            raise AdaptError(f"{name} is different in each row, as a number of rows is", "name another --target")
-        row = int(np.flatnonzero(column.present)[0])
-        cell = taken.cells[column.name][row]
-        raise AdaptError(f"{taken.where(row)}, column '{column.name}': '{cell}' is no number",
-                         "regression needs a number: name another --target, or --task classification")  # fmt: skip
-    if column.distinct == count:
-        raise AdaptError(f"{name} is different in each of its {count} rows, so no class has two samples",
-                         "name another --target, or --task regression for a quantity")  # fmt: skip
-    if column.distinct > MOST_CLASSES:
-        raise AdaptError(f"{name} has {column.distinct:,} classes; at most {MOST_CLASSES:,} are learned",
-                         "merge classes into broader ones, or --task regression for a quantity")  # fmt: skip
-    words = Counter(word for word in column.words() if word)
-    alone = [word for word, n in words.items() if n < 2]
-    if alone and taken.whole:
-        row = column.words().index(alone[0])
-        raise AdaptError(
-            f"{taken.where(row)}: class '{alone[0]}' of {name} has one sample, each class needs two"
-            + (f" (and {len(alone) - 1} more such classes)" if len(alone) > 1 else ""),
-            "bring more samples of it, merge it into another class, or leave its row out",
-        )

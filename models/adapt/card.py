@@ -37,7 +37,7 @@ section{margin-top:22px;background:var(--card);border:1px solid var(--line);bord
 table{border-collapse:collapse;width:100%;font-size:14px}
 th{text-align:left;color:var(--muted);font-size:12.5px;padding:6px 14px 6px 0;
   border-bottom:1px solid var(--line);white-space:nowrap}
-td{padding:7px 14px 7px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
+td{padding:7px 14px 7px 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:break-word}
 tr:last-child td{border-bottom:0}
 .n{text-align:right;white-space:nowrap}
 .pill{display:inline-block;padding:1px 9px;border-radius:99px;font-size:12.5px;font-weight:600;
@@ -88,7 +88,7 @@ def _facts(report: Report) -> str:
 def _findings(report: Report) -> str:
     rows = [
         f'<tr><td><span class="pill {one.level}">{escape(one.kind)}</span></td><td>{escape(one.subject)}</td>'
-        f"<td>{escape(one.evidence)}{' Excluded.' if one.level == EXCLUDED else ''}</td></tr>"
+        f"<td>{escape(one.evidence)}{'. Excluded.' if one.level == EXCLUDED else ''}</td></tr>"
         for one in sorted(report.findings, key=lambda one: (one.level != EXCLUDED, one.level != WARN))
     ]
     return _section("What was found", _table(("finding", "where", "evidence"), rows) if rows else "<p>Nothing.</p>")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from models import tables
 from models.adapt import guess
 from models.adapt.columns import NUMBER, Column
-from models.adapt.finding import Finding
+from models.adapt.finding import NOTE, Finding
 from models.adapt.form import moment
 from models.adapt.problem import AdaptError
 from models.adapt.report import Options
@@ -120,7 +120,7 @@ def balance(counts: Mapping[str, int], found: Sequence[Span]) -> Iterator[Findin
         return
     where = f"in {len(found)} spans" if found else "by the target"
     yield Finding("imbalance", "anomaly", f"{bad} of {total} rows ({bad / total:.1%}) are anomalous, {where}; "
-                  "what is normal is learned, and they are kept to measure", "note")  # fmt: skip
+                  "what is normal is learned, and they are kept to measure", NOTE)  # fmt: skip
 
 
 def drawing(
@@ -132,12 +132,33 @@ def drawing(
     when = columns[time].values
     order = np.argsort(when, kind="stable")
     order = order[~np.isnan(when[order])]
-    order = order[:: max(1, len(order) // POINTS)]
     low, high = float(when[order[0]]), float(when[order[-1]])
     scale = (high - low) or 1.0
     shown = [name for name in inputs if columns[name].kind == NUMBER][:3]
     lines = {
-        name: [[(when[row] - low) / scale, columns[name].values[row]] for row in order if columns[name].present[row]]
+        name: [[(when[row] - low) / scale, columns[name].values[row]] for row in _thinned(columns[name], order)]
         for name in shown
     }
     return {"lines": lines, "spans": [[(start - low) / scale, (end - low) / scale] for start, end in found]}
+
+
+def _thinned(column: Column, order: npt.NDArray[np.intp]) -> Iterator[int]:
+    """Of many rows the lowest and the highest of each stretch, so that no spike is lost."""
+    rows = order[column.present[order]]
+    for part in np.array_split(rows, min(len(rows), POINTS // 2) or 1):
+        if len(part):
+            values = column.values[part]
+            ends = {int(values.argmin()), int(values.argmax())}
+            yield from (int(part[place]) for place in sorted(ends))
+
+
+def repeated(columns: Mapping[str, Column], group: str, time: str) -> Iterator[Finding]:
+    """Rows of one unit that stand at the same time."""
+    when = columns[time].values
+    who = columns[group].values if group else np.zeros(len(when))
+    there = ~np.isnan(when)
+    pairs = np.unique(np.stack([who[there], when[there]]), axis=1).shape[1]
+    if extra := int(there.sum()) - pairs:
+        yield Finding(
+            "repeated times", time, f"{extra} rows stand at the time of another one, as when clocks go back", NOTE
+        )

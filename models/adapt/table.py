@@ -228,6 +228,8 @@ class Table:
                 self.findings += rows.doubtful(values, truth, kinds, self.sample)
         elif self.task.value == "anomaly":
             self.findings += series.balance(counts, self.spans)
+        if self.modality == "timeseries":
+            self.findings += series.repeated(self.columns, self.group.value, self.time.value)
         self.findings += rows.size(self.sample.rows)
         if parts := self._parts():
             train = np.isin(self.sample.file, [place for place, part in parts.items() if part == "train"])
@@ -245,7 +247,7 @@ class Table:
 
     def _settings(self, inputs: Sequence[str], lengths: Sequence[int]) -> dict[str, Any]:
         form = self.sample.form
-        root = self.found.tables[0] if len(self.found.tables) == 1 and not self.spans_file else self.found.root
+        root = self.found.tables[0] if len(self.found.tables) == 1 else self.found.root
         name = self.found.root.resolve()
         data: dict[str, Any] = {
             "dataset": datafiles.slug(name.stem if name.is_file() else name.name), "path": str(root),

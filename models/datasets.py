@@ -14,6 +14,7 @@ import csv
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models import datafiles, defects, patches, tablefiles, turbofan
+from models import datafiles, defects, labelled, patches, tablefiles, turbofan
 from models.datafiles import MANIFEST, DatasetError, slug
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 LEAST_PIXELS = 8
 UNITS = 60
+# Fewer pictures than this do not show what is normal.
+ENOUGH = 20
 BUILT_IN = {
     "digits": "1,797 handwritten digits, the real scans of scikit-learn (UCI Optical Recognition, 8x8)",
     "surface-defects": "metal surfaces with scratches, dents and stains, rendered, any size and count",
@@ -123,8 +126,17 @@ def manifest(folder: Path, dataset: str, source: str, task: str = "classificatio
     found = [path.relative_to(folder) for path in _pictures(folder)]
     classes = sorted({path.parts[0] for path in found})
     head = {"dataset": dataset, "modality": "image", "task": task, "source": source, "classes": classes}
+    if task == "anomaly":
+        head["normal"] = _normal([path.parts[0] for path in found])
     pixels = _side([folder / path for path in found])
     return datafiles.save(folder, {**head, "pixels": pixels}, [(path.as_posix(), path.parts[0]) for path in found])
+
+
+def _normal(labels: Sequence[str]) -> str:
+    """The class that a detector learns: the one that is called good where it has enough pictures, else the largest."""
+    counts = Counter(labels)
+    good = [name for name in counts if name.lower() in patches.GOOD and counts[name] >= ENOUGH]
+    return good[0] if good else max(sorted(counts), key=counts.__getitem__)
 
 
 def _side(files: Sequence[Path]) -> int:
@@ -160,6 +172,9 @@ def _of_theirs(source: Path, out: Path, settings: Mapping[str, Any]) -> dict[str
         return tablefiles.write(source, out, name, settings)
     if not source.is_dir():
         raise DatasetError(f"{source} is a file, and lab.toml does not say how to read it; try: lab adapt {source}")
+    if settings.get("labels") and settings.get("target"):
+        labelled.copy(source, out, list(_pictures(source)), settings)
+        return manifest(out, name, source.name, str(settings.get("task") or "classification"))
     if settings.get("labels"):
         return patches.write(source, out, name, list(_pictures(source)), settings)
     return _copy_of(source, out, name, settings)

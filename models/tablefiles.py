@@ -20,6 +20,8 @@ from models.datafiles import DatasetError
 SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".data", ".dat", ".parquet"})
 # What an endpoint can be asked: one row, or the rows of one window, of the features alone. No file of the data set.
 SAMPLE = "_sample.csv"
+# Texts that lie beside tables and are none.
+BESIDE = frozenset({"readme", "license", "licence", "notice", "copying", "changelog"})
 PARTS = re.compile(r"(?i)^(train|test)(?=[^a-z]|$)")
 
 
@@ -67,7 +69,7 @@ def files(source: Path, settings: Mapping[str, Any]) -> list[Path]:
     found = [
         path
         for path in sorted(source.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith((".", "_"))
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith((".", "_")) and path.stem.lower() not in BESIDE
     ]
     if not found:
         raise DatasetError(f"{source} holds no table ({', '.join(sorted(SUFFIXES))})")

@@ -271,3 +271,28 @@ def test_hidden_files_beside_pictures_are_none(tmp_path: Path) -> None:
         path.write_bytes(name.encode())
     found = datasets.write(str(tmp_path / "source"), tmp_path / "out")
     assert [row["path"] for row in found["files"]] == ["a/1.png", "b/2.png"]
+
+
+def test_classes_may_stand_in_a_label_file(tmp_path: Path) -> None:
+    source = tmp_path / "parts"
+    for number in range(4):
+        picture(source / f"p{number}.png", number * 9)
+    (source / "labels.csv").write_text("file;kind\nsome/where/p0.png;ok\np1.png;bad\np2.png;ok\n", "utf-8")
+    settings = {"labels": "labels.csv", "target": "kind"}
+    found = datasets.write(str(source), tmp_path / "raw", settings=settings)
+    assert [(row["path"], row["label"]) for row in found["files"]] == [
+        ("bad/p1.png", "bad"),
+        ("ok/p0.png", "ok"),
+        ("ok/p2.png", "ok"),
+    ]
+    with pytest.raises(datasets.DatasetError, match=r"labels\.csv has no column 'sort'; there are file, kind"):
+        datasets.write(str(source), tmp_path / "again", settings={**settings, "target": "sort"})
+
+
+@pytest.mark.parametrize(("good", "bad", "normal"), [(30, 4, "good"), (3, 30, "bad")])
+def test_a_detector_learns_what_there_is_enough_of(tmp_path: Path, good: int, bad: int, normal: str) -> None:
+    for label, count in (("good", good), ("bad", bad)):
+        for number in range(count):
+            picture(tmp_path / "parts" / label / f"{number}.png", number)
+    found = datasets.write(str(tmp_path / "parts"), tmp_path / "raw", settings={"task": "anomaly"})
+    assert (found["task"], found["normal"]) == ("anomaly", normal)

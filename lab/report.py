@@ -53,7 +53,7 @@ def _context(folder: Path) -> dict[str, Any]:
         "winner": record["metrics"].get("winner"),
         "verdict": record["metrics"].get("verdict"),
         "flows": [Markup(svg) for svg in _flows(folder, record)],
-        "failed": [row for row in record["states"] if row["status"] == "FAILED"],
+        "failed": [row for row in record["states"] if row["status"] == "FAILED" and record["status"] == "FAILED"],
         "intervals": Markup(pictures.intervals(models, metric, f"{metric} with 95 % intervals")),
         "criteria": criteria(record, _read(folder / "settings.json")),
         "losses": Markup(pictures.curves(history, "loss", "loss by epoch")),

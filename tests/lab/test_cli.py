@@ -13,7 +13,22 @@ from lab import cli
 from lab.errors import GateRefused, LabError
 
 REPO = Path(__file__).parents[2]
-COMMANDS = ["adapt", "approve", "bench", "doctor", "down", "env", "invoke", "logs", "reject", "report", "run", "status", "synth", "up"]
+COMMANDS = [
+    "adapt",
+    "approve",
+    "bench",
+    "doctor",
+    "down",
+    "env",
+    "invoke",
+    "logs",
+    "reject",
+    "report",
+    "run",
+    "status",
+    "synth",
+    "up",
+]
 
 
 @pytest.fixture

@@ -115,3 +115,10 @@ def test_the_log_of_a_state_without_a_job_is_what_the_history_says_of_it() -> No
     )
     lines = list(history.text_of(state))
     assert len(lines) == 2 and "ChoiceStateEntered" in lines[0] and "GatePassed" in lines[0]
+
+
+def test_a_refusal_is_no_failure_of_what_was_caught_before_it(interpreter: Engine) -> None:
+    fail = {"Type": "Fail", "Error": "GateRefused", "Cause": "accuracy"}
+    states = execute(interpreter, {"StartAt": "Look", "States": {"Look": LOOK, "After": fail}})
+    assert (states[0].status, states[0].error) == ("SUCCEEDED", None)
+    assert states[0].caught

@@ -32,7 +32,7 @@ def run(spark: SparkSession, lake: Lake, key: str, head: Head, seed: int, corrup
     assert table is not None
     series = head.modality == "timeseries"
     found = tabulate.examined(spark, lake, key, head).persist(StorageLevel.MEMORY_AND_DISK)
-    units = F.approx_count_distinct("unit").alias("units")
+    units = (F.count_distinct("unit") if table.group else F.lit(0)).alias("units")
     totals = found.agg(F.count("*").alias("rows"), F.count("why").alias("corrupt"), units).first().asDict()
     good = found.filter("why is null")
     classes = _classes(good, head.task)
@@ -41,7 +41,7 @@ def run(spark: SparkSession, lake: Lake, key: str, head: Head, seed: int, corrup
         "corrupt_total": totals["corrupt"], "corrupt": _corrupt(found, totals["corrupt"]),
         "corrupt_share": corrupt_share, "duplicates_total": 0, "duplicates": [], "conflicts_total": 0, "conflicts": [],
     }  # fmt: skip
-    more = {"rows": totals["rows"], "units": totals["units"] if table.group else 0, "split": _rule(table, series)}
+    more = {"rows": totals["rows"], "units": totals["units"], "split": _rule(table, series)}
     if totals["rows"] == totals["corrupt"] or len(classes) > datachecks.CLASSES:
         return Curated(samples=found, report=datachecks.check(counts={}, more=more, **given), contract=_no_contract)
     rows = _sided(good, table, head.task, series, seed).persist(StorageLevel.MEMORY_AND_DISK)

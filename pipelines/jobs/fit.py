@@ -83,7 +83,7 @@ def learned(train: DataFrame, count: int, columns: Sequence[Column]) -> Learned:
     return Learned(
         mean=means[:-1],
         std=deviations[:-1],
-        profile=_binned_columns(np.concatenate(seen), columns),
+        profile=binned_columns(np.concatenate(seen), columns),
         target=(means[-1], deviations[-1]),
     )
 
@@ -126,7 +126,7 @@ def joined(first: Floats, second: Floats) -> Floats:
     return np.stack([count, average, first[2] + second[2] + gap**2 * first[0] * second[0] / some])
 
 
-def _binned_columns(seen: Floats, columns: Sequence[Column]) -> dict[str, Any]:
+def binned_columns(seen: Floats, columns: Sequence[Column]) -> dict[str, Any]:
     """Of each watched column the bins that hold about as many samples each; a column without a value has none."""
     found = {}
     for values, column in zip(seen.T, columns[: drift.COLUMNS], strict=True):

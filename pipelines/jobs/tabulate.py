@@ -181,7 +181,7 @@ def _batch(
     cells: Cells = {name: list(column) for name, column in zip(table.names, columns, strict=True)}
     part = next((part for part, names in table.parts.items() if file in names), "train") if table.parts else ""
     times = _each(cells[table.time], partial(_time, table.time), why) if table.time else [None] * len(some)
-    units = _each(cells[table.group], partial(_unit, table, part), why) if table.group else [part] * len(some)
+    units = _each(cells[table.group], partial(_unit, table, part), why) if table.group else [""] * len(some)
     features = [Column(name=name, values=() if name in table.categories else None) for name in table.features]
     numbers = _sifted(cells, features, table.missing, why)
     words = [[tables.category(cell, table.missing) for cell in cells[name]] for name in table.categories]

@@ -94,3 +94,47 @@ def test_many_rare_classes_are_summed_up() -> None:
     detail = failed(report(classes=classes, counts={}))["enough-train"]
     assert "class 4 has 0 and 7 more" in detail
     assert "class 5" not in detail
+
+
+def numbers(**other: Any) -> dict[str, Any]:
+    counts = {"train": {"all": 20}, "validation": {"all": 5}, "test": {"all": 5}}
+    given: dict[str, Any] = {"task": "regression", "unit": "rows", "classes": (), "counts": counts, "span": (1.0, 2.5)}
+    return report(**given | other)
+
+
+def test_numbers_need_a_target_that_varies() -> None:
+    assert numbers()["passed"]
+    assert failed(numbers(span=(3.0, 3.0))) == {
+        "target": "every row of training has the target 3; choose another target"
+    }
+    assert failed(numbers(span=None)) == {"target": "no row of training has a target"}
+
+
+@pytest.mark.parametrize(("split", "least"), [("train", 20), ("validation", 5), ("test", 5)])
+def test_numbers_need_more_samples_than_a_class(split: str, least: int) -> None:
+    counts = {"train": {"all": 20}, "validation": {"all": 5}, "test": {"all": 5}} | {split: {"all": least - 1}}
+    wanted = f"a target that is a number needs {least} in {split}; all has {least - 1}"
+    assert failed(numbers(counts=counts)) == {f"enough-{split}": wanted}
+
+
+def test_more_than_ten_thousand_classes_fail() -> None:
+    classes = [f"name {at}" for at in range(10_001)]
+    assert failed(report(classes=classes, counts={}))["classes"].startswith("more than 10000 classes: is the target")
+
+
+def test_of_anomalies_training_needs_none_and_a_test_without_one_says_what_that_means() -> None:
+    counts = {split: {"normal": 30, "anomaly": 0} for split in ("train", "validation", "test")}
+    found = report(task="anomaly", classes=("normal", "anomaly"), counts=counts)
+    assert found["passed"]
+    said = {row["name"]: row["detail"] for row in found["checks"]}
+    assert said["anomalies"] == "0 anomalies in test: how well one is found cannot be measured"
+    counts["validation"]["normal"] = 0
+    found = report(task="anomaly", classes=("normal", "anomaly"), counts=counts)
+    assert failed(found) == {"enough-validation": "what is normal needs 1 in validation; normal has 0"}
+
+
+def test_equal_rows_with_several_labels_are_no_fault_of_a_table() -> None:
+    found = report(unit="rows", conflicts_total=90, more={"units": 4})
+    assert found["passed"]
+    assert (found["conflicts_total"], found["units"]) == (90, 4)
+    assert "90 of 180 rows" in failed(report(unit="rows", corrupt_total=90))["corrupt"]

@@ -1,10 +1,12 @@
-"""Mean, deviation and profile from whole-number sums, against numpy on the samples themselves."""
+"""Mean, deviation and profile from the sums of parts, against numpy on the samples themselves."""
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
 from models import drift
+from models.contract import Column
 from pipelines.jobs import curate, fit
 
 Pixels = npt.NDArray[np.uint8]
@@ -63,3 +65,52 @@ def test_pictures_that_are_all_one_grey_give_a_usable_contract() -> None:
     assert fit.mean(found) == (128.0,)
     assert fit.deviation(found) == (1.0,)
     assert all(len(part["edges"]) >= 2 for part in fit.profile(found).values())
+
+
+def test_moments_of_parts_joined_are_those_of_the_whole_however_far_from_zero() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal([0, 1e9, -3], [1, 0.1, 100], (1000, 3))
+    values[rng.random(values.shape) < 0.2] = np.nan
+    total = np.zeros((3, 3))
+    for part in np.split(values, [10, 11, 400]):
+        total = fit.joined(total, fit.moments(part))
+    np.testing.assert_array_equal(total[0], (~np.isnan(values)).sum(axis=0))
+    np.testing.assert_allclose(total[1], np.nanmean(values, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(np.sqrt(total[2] / total[0]), np.nanstd(values, axis=0), rtol=1e-6)
+
+
+def test_a_partition_gives_moments_of_every_step_and_statistics_of_the_samples_that_were_drawn() -> None:
+    rng = np.random.default_rng(6)
+    tensors = rng.normal(5, 2, (600, 4, 2)).astype(np.float32)
+    rows = {
+        "id": [f"{at:08x}" for at in range(600)],
+        "tensor": [tensor.tobytes() for tensor in tensors],
+        "label": [float(at) for at in range(600)],
+    }
+    columns = [Column(name="a"), Column(name="b")]
+    (found,) = fit.parts([pa.RecordBatch.from_pydict(rows)], columns, below=f"{99:08x}")
+    total = np.frombuffer(found["moments"][0].as_py()).reshape(3, 3)
+    np.testing.assert_array_equal(total[0], [2400, 2400, 600])
+    np.testing.assert_allclose(total[1], [*tensors.mean((0, 1), np.float64), 299.5])
+    seen = np.frombuffer(found["seen"][0].as_py()).reshape(-1, 2)
+    np.testing.assert_allclose(seen, tensors[:100].mean(1, np.float64))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.full(50, 3.0), np.arange(50) % 2.0, np.linspace(0, 1, 50), np.r_[np.zeros(95), 1.0:6.0], np.full(9, np.nan)],
+)
+def test_the_bins_of_a_column_fit_what_it_has_and_notice_what_it_has_not(values: npt.NDArray[np.float64]) -> None:
+    profile = fit.binned_columns(values[:, None], [Column(name="x")])
+    if np.isnan(values).all():
+        assert profile == {}
+        return
+    part = profile["x"]
+    assert np.all(np.diff(part["edges"]) > 0)
+    assert sum(part["shares"]) == pytest.approx(1)
+    assert len(part["shares"]) <= fit.SHARES
+    same, moved = drift.Watch(profile, ["x"]), drift.Watch(profile, ["x"])
+    same.add(values[:, None].astype(np.float32))
+    moved.add(np.full((50, 1), 9.0, np.float32))
+    assert same.worst() < 0.01
+    assert moved.worst() > 0.25

@@ -1,9 +1,6 @@
-"""Tables and series through the ETL: every form they come in, and what is wrong with some."""
+"""Tables through the ETL: every form they come in, how they are split, and what is wrong with some."""
 
-import csv
 import hashlib
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,101 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from raw_tables import HEADER, ROWS, SPLITS, Raw, rows
 
 from models import curated, drift, tables
 from models.contract import Column, Contract
-from pipelines.jobs import etl, slices
+from pipelines.jobs import curate_tables, etl, slices
 from pipelines.jobs.manifest import ManifestError
 
 pytestmark = [pytest.mark.slow, local_spark.QUIET]
-SPLITS = ("train", "validation", "test")
-ROWS = 200
 
 
 @pytest.fixture(scope="module", autouse=True)
 def spark() -> Iterator[Any]:
     with local_spark.session() as session:
         yield session
-
-
-def rows(count: int = ROWS) -> list[list[str]]:
-    """x, colour, y with gaps, label."""
-    rng = np.random.default_rng(3)
-    found = []
-    for at in range(count):
-        x, y = rng.normal(0, 1), rng.normal(1e6, 3)
-        colour = ("red", "blue", "green")[int(rng.integers(3))]
-        found.append([f"{x:.6f}", colour, "" if at % 9 == 0 else f"{y:.3f}", "yes" if x > 0 else "no"])
-    return found
-
-
-HEADER = ["x", "colour", "y", "label"]
-
-
-class Raw:
-    """Raw files of a table in a folder, and their manifest."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.folder = root / "raw" / "rows"
-        self.folder.mkdir(parents=True)
-
-    def put(self, name: str, content: bytes) -> None:
-        (self.folder / name).write_bytes(content)
-
-    def text(self, name: str, lines: list[list[str]], header: list[str] | None = None, delimiter: str = ",") -> None:
-        out = io.StringIO()
-        csv.writer(out, delimiter=delimiter).writerows(([header] if header else []) + lines)
-        self.put(name, out.getvalue().encode())
-
-    def manifest(self, modality: str = "tabular", task: str = "classification", **table: Any) -> None:
-        files = [
-            {
-                "path": path.name,
-                "bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "label": "",
-            }
-            for path in sorted(self.folder.iterdir())
-            if not path.name.startswith("_")
-        ]
-        lines = "".join(sorted(f"{file['path']} {file['sha256']} \n" for file in files))
-        default = {
-            "format": "csv", "delimiter": ",", "header": True, "encoding": "utf-8", "names": HEADER,
-            "features": ["x", "colour", "y"], "categories": ["colour"], "target": "label", "group": "", "time": "",
-            "missing": ["?"], "window": 8, "stride": 1, "rul_cap": 125, "intervals": [], "parts": {},
-        }  # fmt: skip
-        document = {
-            "schema": 1, "dataset": "rows", "modality": modality, "task": task, "source": "test", "classes": [],
-            "pixels": 0, "files": files, "digest": hashlib.sha256(lines.encode()).hexdigest(),
-            "table": default | table,
-        }  # fmt: skip
-        self.put("_manifest.json", json.dumps(document).encode())
-
-    def curate(self, run: str = "r", *more: str) -> Contract:
-        key = "raw/rows/_manifest.json"
-        assert etl.main(["--root", str(self.root), "--key", key, "--run", run, "--seed", "17", *more]) == 0
-        return Contract.load(self.out(run) / "contract.json")
-
-    def out(self, run: str = "r") -> Path:
-        return self.root / "curated" / run
-
-    def report(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.out() / "data_report.json").read_text("utf-8"))
-        return found
-
-    def table(self, split: str) -> dict[str, list[Any]]:
-        parts = sorted((self.out() / split).glob("part-*.parquet"))
-        found: dict[str, list[Any]] = pa.concat_tables([pq.read_table(part) for part in parts]).to_pydict()
-        return found
-
-    def every(self) -> dict[str, np.ndarray]:
-        """Tensors by source, of all splits."""
-        found = {}
-        for split in SPLITS:
-            tensors, _, sources = curated.read(self.out(), split)
-            found.update(zip(sources, tensors, strict=True))
-        return found
 
 
 @pytest.fixture
@@ -311,127 +227,65 @@ def test_a_manifest_that_names_no_such_column_is_refused(raw: Raw) -> None:
         raw.curate()
 
 
-def engines(raw: Raw, **about: Any) -> list[list[str]]:
-    """20 units of 12 to 40 cycles in any order, and their manifest."""
-    rng = np.random.default_rng(5)
-    lines = [
-        [f"e{unit}", str(cycle), f"{cycle + rng.normal():.4f}", f"{unit}"]
-        for unit in range(20)
-        for cycle in range(1, int(rng.integers(12, 41)))
-    ]
-    lines.append(["short", "1", "0.5", "7"])
-    mixed = [lines[at] for at in rng.permutation(len(lines))]
-    raw.text("a.csv", mixed, ["unit", "cycle", "wear", "setting"])
-    default = {
-        "names": ["unit", "cycle", "wear", "setting"], "features": ["wear", "setting"], "categories": [],
-        "target": "", "group": "unit", "time": "cycle", "rul_cap": 20, "window": 8, "stride": 3,
-    }  # fmt: skip
-    raw.manifest("timeseries", "rul", **{**default, **about})
-    return lines
-
-
-def test_lives_are_counted_in_rows_to_the_units_end_and_no_unit_straddles(raw: Raw) -> None:
-    lines = engines(raw)
-    contract = raw.curate()
-    assert (contract.shape, contract.stride, contract.group) == ((8, 2), 3, "unit")
-    assert contract.target is not None
-    assert (contract.target.name, contract.target.cap) == ("rul", 20.0)
-    units = [set(raw.table(split)["group"]) for split in SPLITS]
-    assert sum(map(len, units)) == len(set.union(*units)) == 21
-    for split in SPLITS:
-        found = raw.table(split)
-        for unit, group in dict.fromkeys(found["group"]).items():
-            assert group is None
-            own = [row for row in lines if row[0] == unit]
-            series = np.array([[float(cell) for cell in row[2:]] for row in own], np.float32)
-            wanted = tables.windows(series, 8, 3)
-            lives = [min(20, 3 * back) for back in range(len(wanted))][::-1]
-            at = [place for place, name in enumerate(found["group"]) if name == unit]
-            got = {found["tensor"][place]: found["label"][place] for place in at}
-            assert got == {window.tobytes(): life for window, life in zip(wanted, lives, strict=True)}
-
-
-def test_windows_of_a_class_take_the_last_steps_label(raw: Raw) -> None:
-    lines = engines(
-        raw, target="setting", features=["wear"], window=4, stride=1, missing=[],
-    )  # fmt: skip
-    document = json.loads((raw.folder / "_manifest.json").read_text("utf-8"))
-    document["task"] = "classification"
-    flipped = [[*row[:3], "late" if int(row[1]) > 10 else "early"] for row in lines]
-    raw.text("a.csv", flipped, ["unit", "cycle", "wear", "setting"])
-    raw.manifest("timeseries", "classification", **document["table"])
-    contract = raw.curate()
-    assert contract.classes == ("early", "late")
-    for split in SPLITS:
-        found = raw.table(split)
-        for tensor, label in zip(found["tensor"], found["label_name"], strict=True):
-            own = np.frombuffer(tensor, np.float32)[-1]
-            assert next(row[3] for row in flipped if np.float32(row[2]) == own) == label
-
-
-def machine(raw: Raw, count: int = 600, **about: Any) -> list[list[str]]:
-    """One series in ten-minute steps from 2024-01-01, shuffled, and its manifest."""
-    start = np.datetime64("2024-01-01T00:00:00")
-    lines = [[str(start + np.timedelta64(10 * at, "m")).replace("T", " "), f"{at}.5"] for at in range(count)]
-    mixed = [lines[at] for at in np.random.default_rng(1).permutation(count)]
-    raw.text("a.csv", mixed, ["when", "value"])
-    # Rows 100 to 110, 450 to 460 and 470 to 475.
-    spans = [
-        ["2024-01-01 16:40:00", "2024-01-01 18:20:00"],
-        ["2024-01-04 03:00:00", "2024-01-04 04:40:00"],
-        ["2024-01-04 06:20:00.000000", "2024-01-04 07:10:00.000000"],
-    ]
-    default = {
-        "names": ["when", "value"], "features": ["value"], "categories": [], "target": "", "time": "when",
-        "window": 6, "stride": 1, "intervals": spans,
-    }  # fmt: skip
-    raw.manifest("timeseries", "anomaly", **{**default, **about})
-    return lines
-
-
-@pytest.mark.parametrize("chunk", [100_000, 70])
-def test_anomalies_by_time_are_in_validation_and_test_and_no_window_straddles_a_cut(
-    raw: Raw, chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(slices, "CHUNK", chunk)
-    machine(raw)
-    contract = raw.curate()
-    assert contract.classes == ("normal", "anomaly")
-    assert contract.counts["train"]["anomaly"] == 0
-    assert min(contract.counts[split]["anomaly"] for split in ("validation", "test")) > 5
-    seen: dict[str, list[float]] = {split: [] for split in SPLITS}
-    for split in SPLITS:
-        tensors, labels, _ = curated.read(raw.out(), split)
-        assert (np.diff(tensors[:, :, 0], axis=1) == 1).all()
-        ends = tensors[:, -1, 0] - 0.5
-        odd = np.zeros(600, bool)
-        for first, last in ((100, 110), (450, 460), (470, 475)):
-            odd[first : last + 1] = True
-        wanted = [odd[max(0, int(end) - 5) : int(end) + 1].any() for end in ends]
-        np.testing.assert_array_equal(labels.astype(bool), wanted)
-        seen[split] = [tensors.min(), tensors.max()]
-    assert seen["train"][1] < seen["validation"][0]
-    assert seen["validation"][1] < seen["test"][0]
-    dropped = raw.report()["dropped"]
-    assert dropped[slices.CUT] == 10
-    assert dropped[slices.ODD] == 16
-    total = sum(sum(part.values()) for part in raw.report()["counts"].values())
-    assert total + sum(dropped.values()) == 595
-
-
-def test_a_series_without_any_anomaly_is_curated_and_the_report_says_what_that_means(raw: Raw) -> None:
-    machine(raw, intervals=[])
+def test_a_unit_of_a_table_is_on_one_side_and_so_is_equal_content(raw: Raw) -> None:
+    lines = [[*row, f"u{at % 30}"] for at, row in enumerate(rows())]
+    lines += [[*lines[at][:4], "u99"] for at in range(5)]
+    raw.text("a.csv", lines, [*HEADER, "unit"])
+    raw.manifest(names=[*HEADER, "unit"], group="unit")
     raw.curate()
-    checks = {row["name"]: row["detail"] for row in raw.report()["checks"]}
-    assert "cannot be measured" in checks["anomalies"]
+    found = [raw.table(split) for split in SPLITS]
+    for key in ("group", "tensor"):
+        kinds = [set(part[key]) for part in found]
+        assert sum(map(len, kinds)) == len(set.union(*kinds))
+    assert len(set.union(*(set(part["group"]) for part in found))) == 31
+    left_out = raw.report()["dropped"].get(slices.COPY, 0)
+    assert sum(len(part["id"]) for part in found) == ROWS + 5 - left_out
 
 
-def test_a_date_that_is_none_is_named(raw: Raw) -> None:
-    lines = machine(raw)
-    lines[3][0] = "31.12.2024"
-    raw.text("a.csv", lines, ["when", "value"])
-    raw.manifest(
-        "timeseries", "anomaly", names=["when", "value"], features=["value"], categories=[], target="", time="when"
+def test_a_table_with_a_time_is_learned_from_its_past(raw: Raw) -> None:
+    lines = [[*row, str(1000 + at)] for at, row in enumerate(rows())]
+    raw.text("a.csv", lines[::-1], [*HEADER, "when"])
+    raw.manifest(names=[*HEADER, "when"], time="when")
+    raw.curate()
+    # Written backwards: the last line is the oldest.
+    places = [[ROWS - int(source.split(":")[1]) for source in raw.table(split)["source"]] for split in SPLITS]
+    assert [len(found) for found in places] == [140, 30, 30]
+    assert max(places[0]) < min(places[1]) <= max(places[1]) < min(places[2])
+
+
+def test_a_category_keeps_its_most_frequent_values_only(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curate_tables, "VOCABULARY", 2)
+    lines = [[row[0], "red" if at % 2 else "blue" if at % 3 else "rare", *row[2:]] for at, row in enumerate(rows())]
+    raw.text("a.csv", lines, HEADER)
+    raw.manifest()
+    contract = raw.curate()
+    assert contract.columns[1].values == ("blue", "red")
+    found = raw.every()
+    assert np.isnan(found["a.csv:1"][1])
+    assert found["a.csv:2"][1] == 1
+
+
+def test_a_file_that_spark_cuts_into_blocks_gives_the_same_rows(plain: Raw, raw: Raw, spark: Any) -> None:
+    raw.text("a.csv", rows(), HEADER)
+    raw.manifest()
+    whole = {name: spark.conf.get(f"spark.sql.files.{name}") for name in ("maxPartitionBytes", "openCostInBytes")}
+    for name in whole:
+        spark.conf.set(f"spark.sql.files.{name}", "1000")
+    try:
+        raw.curate()
+    finally:
+        for name, value in whole.items():
+            spark.conf.set(f"spark.sql.files.{name}", value)
+    found = raw.every()
+    assert len(found) == ROWS
+    assert any("@" in source for source in found)
+    assert sorted(tensor.tobytes() for tensor in found.values()) == sorted(
+        tensor.tobytes() for tensor in plain.every().values()
     )
-    with pytest.raises(etl.DataRefused, match=r"a\.csv:4 \(column 'when': '31\.12\.2024' is no number and no date"):
-        raw.curate("r", "--corrupt-share", "0")
+
+
+def test_text_whose_lines_cannot_be_told_apart_is_refused(raw: Raw) -> None:
+    raw.text("a.csv", rows(), HEADER)
+    raw.manifest(encoding="utf-16")
+    with pytest.raises(ManifestError, match="lines in utf-16 cannot be told apart; save the files as UTF-8"):
+        raw.curate()

@@ -8,8 +8,9 @@ N samples   K classes   F columns   T steps
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,10 @@ import numpy.typing as npt
 
 from models import boosting, linear, threshold, window_features
 from models.contract import Contract
+from models.fitted import Answer, Fitted, Floats, Parts, constant
 
 Tensors = npt.NDArray[Any]
 Split = tuple[Tensors, npt.NDArray[Any]]
-Floats = npt.NDArray[np.float64]
-# Raw tensors [N, ...] to probabilities [N, K] or values [N, 1].
-Answer = Callable[[Tensors], Floats]
 
 # A side of more than this is averaged down: logistic regression gains nothing from more, and takes minutes.
 SIDE = 24
@@ -33,52 +32,53 @@ def answers(contract: Contract, train: Split, validation: Split, test: Tensors) 
     return {name: answer(test) for name, answer in fit(contract, train, validation).items()}
 
 
-def fit(contract: Contract, train: Split, validation: Split) -> dict[str, Answer]:
+def fit(contract: Contract, train: Split, validation: Split) -> dict[str, Fitted]:
     """Each baseline of the contract's task by its name; a split is raw tensors and labels."""
     if contract.task == "anomaly":
         return _detectors(contract, train, validation)
     columns = functools.partial(_columns, contract)
     learned, held = (columns(train[0]), train[1]), (columns(validation[0]), validation[1])
     categories = _categories(contract, learned[0].shape[1])
+
+    def seen(fitted: Fitted) -> Fitted:
+        """From raw tensors, as the fit is from columns."""
+        step = {"step": _step(contract.shape)} if contract.modality == "image" else {}
+        return Fitted(lambda tensors: fitted(columns(tensors)), fitted.form, lambda: {**fitted.parts(), **step})
+
     if contract.categorical:
         count = len(contract.classes)
         shares = (np.bincount(train[1], minlength=count) + 1) / (len(train[1]) + count)  # Laplace: never certain
-        found: dict[str, Answer] = {"majority": lambda tensors: np.tile(shares, (len(tensors), 1))}
-        logistic = linear.logistic(learned, held, categories, count)
-        found["logistic_regression"] = lambda tensors: logistic(columns(tensors))
+        found = {"majority": constant(shares)}
+        found["logistic_regression"] = seen(linear.logistic(learned, held, categories, count))
         if contract.modality != "image":
-            boosted = boosting.classifier(learned, held, categories, count)
-            found["gradient_boosting"] = lambda tensors: boosted(columns(tensors))
+            found["gradient_boosting"] = seen(boosting.classifier(learned, held, categories, count))
         return found
     found = _constants(contract, train, validation)
-    ridge = linear.ridge(learned, held, categories)
-    found["ridge"] = lambda tensors: ridge(columns(tensors))
-    regressed = boosting.regressor(learned, held, categories)
-    found["gradient_boosting"] = lambda tensors: regressed(columns(tensors))
-    return {name: functools.partial(_capped, contract, answer) for name, answer in found.items()}
+    found["ridge"] = seen(linear.ridge(learned, held, categories))
+    found["gradient_boosting"] = seen(boosting.regressor(learned, held, categories))
+    return {
+        name: dataclasses.replace(fitted, answer=functools.partial(_capped, contract, fitted.answer))
+        for name, fitted in found.items()
+    }
 
 
-def _constants(contract: Contract, train: Split, validation: Split) -> dict[str, Answer]:
+def _constants(contract: Contract, train: Split, validation: Split) -> dict[str, Fitted]:
     """Answers that need no fit: the mean, the mean life, and a series' own last value."""
     assert contract.target is not None
     mean = float(train[1].mean())
     if contract.task == "rul":
         return {"mean_life": _mean_life(contract, train, validation, mean)}
-    found: dict[str, Answer] = {"mean": lambda tensors: np.full((len(tensors), 1), mean)}
+    found = {"mean": constant(np.array([mean]))}
     names = [column.name for column in contract.columns]
     if contract.modality == "timeseries" and contract.target.name in names:
-        place = names.index(contract.target.name)
-        found["last_value"] = lambda tensors: _filled(window_features.last(tensors[:, :, [place]]), mean)
+        found["last_value"] = _last(names.index(contract.target.name), 1.0, 0.0, mean)
     return found
 
 
-def _mean_life(contract: Contract, train: Split, validation: Split, mean: float) -> Answer:
+def _mean_life(contract: Contract, train: Split, validation: Split, mean: float) -> Fitted:
     """The mean life less the age, where the time is a column and validation says that it helps; else the mean rest."""
     names = [column.name for column in contract.columns]
-
-    def rest(tensors: Tensors) -> Floats:
-        return np.full((len(tensors), 1), mean)
-
+    rest = constant(np.array([mean]))
     if contract.time not in names:
         return rest
     place = names.index(contract.time)
@@ -87,30 +87,43 @@ def _mean_life(contract: Contract, train: Split, validation: Split, mean: float)
     lives = (ages + train[1])[uncapped & ~np.isnan(ages)]
     if not len(lives):
         return rest
-    life = float(lives.mean())
 
-    def ageing(tensors: Tensors) -> Floats:
-        return _filled(life - window_features.last(tensors[:, :, [place]]), mean)
+    def missed(fitted: Fitted) -> float:
+        return float(np.square(_capped(contract, fitted, validation[0])[:, 0] - validation[1]).mean())
 
-    def missed(answer: Answer) -> float:
-        return float(np.square(_capped(contract, answer, validation[0])[:, 0] - validation[1]).mean())
-
-    return min((rest, ageing), key=missed)
+    return min((rest, _last(place, -1.0, float(lives.mean()), mean)), key=missed)
 
 
-def _detectors(contract: Contract, train: Split, validation: Split) -> dict[str, Answer]:
+def _last(place: int, factor: float, offset: float, instead: float) -> Fitted:
+    """`factor` times the last value of the column at `place`, plus `offset`; `instead` where it is missing."""
+
+    def answer(tensors: Tensors) -> Floats:
+        values = factor * window_features.last(tensors[:, :, [place]]) + offset
+        return np.where(np.isnan(values), instead, values)
+
+    numbers = {"factor": factor, "offset": offset, "instead": instead}
+    return Fitted(
+        answer, "last", lambda: {"place": np.array([place]), **{name: np.array(v) for name, v in numbers.items()}}
+    )
+
+
+def _detectors(contract: Contract, train: Split, validation: Split) -> dict[str, Fitted]:
     """Scores that need no net, each with its threshold from the validation split."""
     normal = train[0][train[1] == 0] if (train[1] == 0).any() else train[0]
     scores = _picture_scores(normal) if contract.modality == "image" else _window_scores(contract, normal)
-    return {name: _detector(score, normal, validation) for name, score in scores.items()}
+    return {name: _detector(name, *score, normal, validation) for name, score in scores.items()}
 
 
-def _detector(score: Answer, normal: Tensors, validation: Split) -> Answer:
+def _detector(name: str, score: Answer, parts: Parts, normal: Tensors, validation: Split) -> Fitted:
     cut, scale = threshold.fit(validation[1], score(validation[0]), score(normal))
-    return lambda tensors: threshold.probabilities(score(tensors), cut, scale)
+    return Fitted(
+        lambda tensors: threshold.probabilities(score(tensors), cut, scale),
+        name,
+        lambda: {**parts, "threshold": np.array(cut, np.float64), "scale": np.array(scale, np.float64)},
+    )
 
 
-def _picture_scores(normal: Tensors) -> dict[str, Answer]:
+def _picture_scores(normal: Tensors) -> dict[str, tuple[Answer, Parts]]:
     mean = normal.mean(axis=0, dtype=np.float64)
     spread = normal.std(axis=0, dtype=np.float64)
     spread = np.maximum(spread, max(0.1 * float(spread.mean()), 1.0))
@@ -120,10 +133,10 @@ def _picture_scores(normal: Tensors) -> dict[str, Answer]:
         found = [np.square((part - mean) / spread).reshape(len(part), -1).mean(axis=1) for part in parts]
         return np.asarray(np.log(np.concatenate(found) + 1e-6), np.float64)
 
-    return {"mean_image": distance}
+    return {"mean_image": (distance, {"mean": mean, "spread": spread})}
 
 
-def _window_scores(contract: Contract, normal: Tensors) -> dict[str, Answer]:
+def _window_scores(contract: Contract, normal: Tensors) -> dict[str, tuple[Answer, Parts]]:
     numbers = [place for place, column in enumerate(contract.columns) if column.values is None]
     mean, std = (np.array(values)[numbers] for values in (contract.mean, contract.std))
     steps = np.abs(np.diff(normal[:, :, numbers].astype(np.float64), axis=1))
@@ -136,7 +149,11 @@ def _window_scores(contract: Contract, normal: Tensors) -> dict[str, Answer]:
     def jump(tensors: Tensors) -> Floats:
         return _largest(np.abs(np.diff(tensors[:, :, numbers].astype(np.float64), axis=1)) / usual)
 
-    return {"z_score": furthest, "persistence": jump}
+    places = np.array(numbers, np.int64)
+    return {
+        "z_score": (furthest, {"numbers": places, "mean": mean, "std": std}),
+        "persistence": (jump, {"numbers": places, "usual": usual}),
+    }
 
 
 def _mean(values: Floats) -> Floats:
@@ -160,10 +177,6 @@ def _capped(contract: Contract, answer: Answer, tensors: Tensors) -> Floats:
     return answer(tensors) if cap is None else np.clip(answer(tensors), 0.0, cap)
 
 
-def _filled(values: Floats, instead: float) -> Floats:
-    return np.where(np.isnan(values), instead, values)
-
-
 def _columns(contract: Contract, tensors: Tensors) -> Floats:
     """Raw tensors as rows for scikit-learn, float64 [N, features]."""
     if contract.modality == "image":
@@ -183,11 +196,14 @@ def _categories(contract: Contract, width: int) -> list[bool]:
 
 def _flat(pixels: Tensors) -> Floats:
     """uint8 [N, C, H, W] -> [N, C*h*w], 0..1, planes averaged down to at most SIDE."""
-    step = -(-max(pixels.shape[2:]) // SIDE)
-    height, width = (max(step, side - side % step) for side in pixels.shape[2:])
-    planes = pixels[:, :, :height, :width].astype(np.float32) / 255.0
-    n, c, height, width = planes.shape
-    if height % step or width % step:  # narrower than a step
-        return np.ascontiguousarray(planes.reshape(n, -1), np.float64)
+    step = _step(pixels.shape[1:])
+    n, c, height, width = pixels.shape
+    planes = pixels[:, :, : height - height % step, : width - width % step].astype(np.float32) / 255.0
     small = planes.reshape(n, c, height // step, step, width // step, step).mean((3, 5))
     return np.ascontiguousarray(small.reshape(n, -1), np.float64)
+
+
+def _step(shape: Sequence[int]) -> int:
+    """Pixels a side that become one; a plane that is narrower stays as it is."""
+    step = -(-max(shape[1:]) // SIDE)
+    return step if min(shape[1:]) >= step else 1

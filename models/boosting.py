@@ -5,16 +5,18 @@ N samples   K classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from models import trees
+from models.fitted import Fitted, Parts, constant
+
 Floats = npt.NDArray[np.float64]
 Rows = tuple[Floats, npt.NDArray[np.float64] | npt.NDArray[np.int64]]
-Answer = Callable[[Floats], Floats]
 
 # What is tried: few leaves and small leaves suit little data, many and slow steps suit much.
 SETTINGS: tuple[dict[str, Any], ...] = (
@@ -32,12 +34,11 @@ BINS = 255
 FLOOR = 1e-9
 
 
-def classifier(train: Rows, validation: Rows, categories: Sequence[bool], count: int) -> Answer:
+def classifier(train: Rows, validation: Rows, categories: Sequence[bool], count: int) -> Fitted:
     """Probabilities [N, K] of the setting that finds the validation labels most likely."""
     inputs, labels = _some(train)
     if len(np.unique(labels)) < 2:
-        only = np.eye(count)[int(labels[0])]
-        return lambda rows: np.tile(only, (len(rows), 1))
+        return constant(np.eye(count)[int(labels[0])])
     known = np.isin(validation[1], labels)
     rounds = max(20, min(ROUNDS, TREES // (count if count > 2 else 1)))
 
@@ -48,10 +49,17 @@ def classifier(train: Rows, validation: Rows, categories: Sequence[bool], count:
         return float(-np.log(np.maximum(found, FLOOR)).mean()), model
 
     best = min((fitted(setting) for setting in SETTINGS), key=lambda row: row[0])[1]
-    return lambda rows: _wide(best, rows, count)
+
+    def parts() -> Parts:
+        seen = best.classes_.astype(int)
+        places = np.full(count, len(seen), np.int64)  # beyond the last: never seen
+        places[seen] = np.arange(len(seen))
+        return {**trees.parts(best), "places": places}
+
+    return Fitted(lambda rows: _wide(best, rows, count), "trees", parts)
 
 
-def regressor(train: Rows, validation: Rows, categories: Sequence[bool]) -> Answer:
+def regressor(train: Rows, validation: Rows, categories: Sequence[bool]) -> Fitted:
     """Values [N, 1] of the setting with the smallest error on the validation split."""
     inputs, labels = _some(train)
     known = np.full(len(validation[1]), True)
@@ -62,7 +70,11 @@ def regressor(train: Rows, validation: Rows, categories: Sequence[bool]) -> Answ
         return float(np.square(model.predict(validation[0]) - validation[1]).mean()), model
 
     best = min((fitted(setting) for setting in SETTINGS), key=lambda row: row[0])[1]
-    return lambda rows: np.asarray(best.predict(rows), np.float64).reshape(-1, 1)
+
+    def answer(rows: Floats) -> Floats:
+        return np.asarray(best.predict(rows), np.float64).reshape(-1, 1)
+
+    return Fitted(answer, "trees", lambda: trees.parts(best))
 
 
 def _given(

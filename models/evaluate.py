@@ -1,6 +1,6 @@
 """The trained net on the test split, against the baselines and the champion.
 
-Writes `report.json`, which the gate, the report page and the notebook read.
+Writes `report.json`, which the gate, the report page and the notebook read, and the best baseline as a model folder.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models import baseline, curated, exhibits, gate, metrics, net, regression, threshold
-from models.anomaly_net import Detector
+from models import baseline, curated, exhibits, gate, metrics, net, regression, shipped, threshold
 from models.contract import Contract
+from models.fitted import Fitted, Unshippable
 from models.train import best_epoch
 
 log = logging.getLogger(__name__)
 
 Tensors = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
+
+# A shipped baseline gives the same answer to this share of samples; numbers are the same within NEAR deviations.
+SAME, NEAR = 0.999, 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,17 @@ class Test:
 
 
 def evaluate(model_dir: Path, data: Path, champion_dir: Path | None, out: Path, run: str = "") -> dict[str, Any]:
-    """Measures the model in `model_dir` on `data` (curated folder) and writes `out/report.json`; returns the report."""
+    """Measures the model in `model_dir` on `data` (curated folder) and writes `out/report.json`; returns the report.
+
+    The best baseline goes to `out/baseline`, a model folder as training writes it; the report's `unshippable` says why
+    when it cannot.
+    """
     model, contract = net.load(model_dir)
     test = Test(contract, *curated.read(data, "test"), _groups(data, "test"))
     validation = curated.read(data, "validation")[:2]
     ours = answers(model, test.tensors)
-    others = baseline.answers(contract, curated.read(data, "train")[:2], validation, test.tensors)
+    fitted = baseline.fit(contract, curated.read(data, "train")[:2], validation)
+    others = {name: given(test.tensors) for name, given in fitted.items()}
     champion = _champion(champion_dir, contract, test.tensors)
     figures = test.figures(ours)
     rivals = {name: test.figures(given) for name, given in others.items()}
@@ -98,8 +106,25 @@ def evaluate(model_dir: Path, data: Path, champion_dir: Path | None, out: Path, 
         "history": history,
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
+    report["unshippable"] = _ship(test, best, fitted[best], others[best], out / "baseline")
     (out / "report.json").write_text(json.dumps(report) + "\n", "utf-8")
     return report
+
+
+def _ship(test: Test, name: str, fitted: Fitted, wanted: Floats, folder: Path) -> str | None:
+    """Writes a baseline as a model folder, once its net has shown that it answers the same; else says why not."""
+    try:
+        made = shipped.build(test.contract, name, fitted)
+        found = answers(made, test.tensors)
+        target = test.contract.target
+        equal = found.argmax(1) == wanted.argmax(1) if target is None else np.abs(found - wanted) <= NEAR * target.std
+        if equal.mean() < SAME:
+            raise Unshippable(f"as a net it gives {equal.mean():.1%} of its answers, at least {SAME:.1%} are wanted")
+    except Unshippable as error:
+        log.warning("the baseline %s cannot be shipped: %s", name, error)
+        return f"the baseline {name} cannot be shipped: {error}"
+    net.save(made, test.contract, "", folder)
+    return None
 
 
 def answers(model: net.Net, tensors: Tensors) -> Floats:
@@ -125,7 +150,7 @@ def _threshold(test: Test, ours: Floats, labels: Tensors, held: Floats, model: n
     classes = test.contract.classes
     if len(classes) != 2:
         return None
-    if isinstance(model, Detector):
+    if test.contract.task == "anomaly":
         positive, cut, inside = 1, 0.5, {"score": float(model.get_buffer("threshold"))}
     else:
         counts = test.contract.counts.get("train", {})

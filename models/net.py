@@ -20,6 +20,7 @@ from models.contract import Contract
 from models.image_net import ConvNet
 from models.layers import SIZES, Columns, Net
 from models.series_net import SeriesAutoencoder, SeriesNet
+from models.shipped import Baseline
 from models.table_net import TableNet
 
 __all__ = ["SIZES", "Answer", "Net", "answers", "build", "load", "observe", "save"]
@@ -72,18 +73,23 @@ def answers(net: nn.Module, tensors: npt.NDArray[Any]) -> npt.NDArray[np.float32
 
 
 def save(net: nn.Module, contract: Contract, size: str, folder: Path) -> None:
-    """Writes `model.safetensors`, `model.json` and `contract.json`; no pickle."""
+    """Writes `model.safetensors`, `model.json` and `contract.json`; no pickle. A baseline has no size."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in net.state_dict().items()}, folder / "model.safetensors")
-    about: dict[str, Any] = {"schema": 1, "net": type(net).__name__, "size": size}
+    kind = {"kind": net.kind, **net.about} if isinstance(net, Baseline) else {"size": size}
+    about: dict[str, Any] = {"schema": 1, "net": type(net).__name__, **kind}
     (folder / "model.json").write_text(json.dumps(about) + "\n", "utf-8")
     contract.save(folder / "contract.json")
 
 
 def load(folder: Path) -> tuple[Net, Contract]:
-    """The trained net of a model folder, ready to answer, and its contract."""
+    """The trained net or the baseline of a model folder, ready to answer, and its contract."""
     contract = Contract.load(folder / "contract.json")
     about = json.loads((folder / "model.json").read_text("utf-8"))
+    tensors = load_file(folder / "model.safetensors")
+    if about.get("net") == Baseline.__name__:
+        structure = {key: value for key, value in about.items() if key not in ("schema", "net", "kind")}
+        return Baseline(contract, about["kind"], structure, tensors).eval(), contract
     net = build(contract, about["size"])
-    net.load_state_dict(load_file(folder / "model.safetensors"))
+    net.load_state_dict(tensors)
     return net.eval(), contract

@@ -12,6 +12,8 @@ from models.contract import Contract
 
 Floats = npt.NDArray[np.float64]
 STATISTICS = ("last", "mean", "std", "min", "max", "slope", "difference_std")
+# The statistics are rounded to float32: what a sum's order changes must not decide on which side of a threshold one is.
+LARGEST = float(np.finfo(np.float32).max)
 # Windows at once, so that memory stays small.
 CHUNK = 8192
 
@@ -52,6 +54,7 @@ def _numbers(values: Floats) -> Floats:
     when = np.where(there, time - np.where(there, time, 0.0).sum(axis=1, keepdims=True) / some[:, None], 0.0)
     slope = (when * centred).sum(axis=1) / np.maximum((when**2).sum(axis=1), 1e-12)
     found = np.concatenate([last(values), mean, std, lowest, highest, slope, _difference(values)], axis=1)
+    found = np.clip(found, -LARGEST, LARGEST).astype(np.float32).astype(np.float64)
     return np.where(np.tile(count > 0, (1, len(STATISTICS))), found, np.nan)
 
 

@@ -2,13 +2,15 @@
 
     python -m pipelines.jobs.evaluate --run RUN [--package-group GROUP]
 
-A SageMaker processing job: folders below /opt/ml/processing, `model` holding the training job's model.tar.gz.
+A SageMaker processing job: folders below /opt/ml/processing, `model` holding the training job's model.tar.gz. The best
+baseline goes to the same kind of archive below `report`, so that it can be released in the model's place.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,13 +19,14 @@ from pathlib import Path
 import boto3
 
 from models.evaluate import evaluate
+from models.export import package
 from pipelines.jobs import champion, folders, logs
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """One evaluation; the report goes to the `report` folder."""
+    """One evaluation; report and best baseline go to the `report` folder."""
     args = _arguments(argv)
     logs.start(sys.stdout)
     with tempfile.TemporaryDirectory() as scratch:
@@ -31,8 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         against = _champion(args.package_group, Path(scratch) / "champion")
         args.report.mkdir(parents=True, exist_ok=True)
         report = evaluate(model, args.curated, against, args.report, run=args.run)
+        _pack(args.report / "baseline", Path(scratch) / "model.tar.gz")
+    if report["unshippable"]:
+        log.warning("run=%s: %s", args.run, report["unshippable"])
     log.info("run=%s: %s", args.run, report["verdict"])
     return 0
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    """The model folder's files become its one model.tar.gz, as a training job leaves it; `archive` is a free place."""
+    if not folder.is_dir():
+        return
+    package.tarred(folder, archive)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    shutil.move(archive, folder / archive.name)
 
 
 def _champion(group: str, into: Path) -> Path | None:

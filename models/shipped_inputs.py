@@ -70,6 +70,6 @@ def _difference(values: Tensor) -> Tensor:
     steps = values[:, 1:] - values[:, :-1]
     there = ~torch.isnan(steps)
     count = there.double().sum(1).clamp(min=1.0)
-    filled = torch.where(there, steps, torch.zeros_like(steps))
-    variance = filled.square().sum(1) / count - (filled.sum(1) / count).square()
-    return variance.clamp(min=0.0).sqrt()
+    zero = torch.zeros_like(steps)
+    mean = torch.where(there, steps, zero).sum(1) / count
+    return (torch.where(there, steps - mean[:, None], zero).square().sum(1) / count).sqrt()

@@ -26,7 +26,7 @@ Where = Callable[[Any, Any], int]
 def parts(model: Any) -> Parts:
     """Of a HistGradientBoosting model: `feature` [M] (see `where` below), `threshold`, `left`, `leaf` [M], `start`
     [trees] (their roots), `base` [trees a round], `lookup_column`, `lookup_offset`, `lookup_size` [S] and `lookup`
-    (1 for right, by category; last those for an unknown and a missing one), `depth` and `columns`.
+    (1 for right, by category; last those for an unknown and a missing one), and `depth`.
     """
     trees = [tree for stage in model._predictors for tree in stage]  # no public name for them
     if not trees:
@@ -51,7 +51,7 @@ def parts(model: Any) -> Parts:
     joined = {name: np.concatenate([tree[name] for tree in found]) for name in found[0]}
     base = np.asarray(model._baseline_prediction, np.float64).reshape(-1)
     return {
-        **joined, **lookups.arrays(), "start": starts.astype(np.int64), "base": base, "columns": width,
+        **joined, **lookups.arrays(), "start": starts.astype(np.int64), "base": base,
         "depth": max(int(tree.nodes["depth"].max()) for tree in trees),
     }  # fmt: skip
 

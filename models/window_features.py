@@ -63,6 +63,6 @@ def _difference(values: Floats) -> Floats:
     steps = np.diff(values, axis=1)
     there = ~np.isnan(steps)
     count = np.maximum(there.sum(axis=1), 1)
-    filled = np.where(there, steps, 0.0)
-    variance = (filled**2).sum(axis=1) / count - (filled.sum(axis=1) / count) ** 2
-    return np.asarray(np.sqrt(np.maximum(variance, 0.0)), np.float64)
+    mean = np.where(there, steps, 0.0).sum(axis=1) / count
+    centred = np.where(there, steps - mean[:, None], 0.0)
+    return np.asarray(np.sqrt((centred**2).sum(axis=1) / count), np.float64)

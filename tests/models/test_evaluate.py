@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from models import baseline, evaluate, exhibits, gate, net, train
 from models import curated as reader
-from models import evaluate, exhibits, gate, net, train
 from models.contract import Column, Contract
+from models.export import release
+from models.fitted import Fitted
 
 KEYS = {
     "schema", "run", "dataset", "modality", "task", "classes", "counts", "metrics", "paired", "calibration",
     "confusion", "per_class", "worst", "samples", "history", "winner", "verdict", "threshold", "per_slice", "target",
-    "training",
+    "training", "unshippable",
 }  # fmt: skip
 MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "log_loss")
 
@@ -133,14 +135,23 @@ def test_a_report_of_the_evaluation_goes_through_the_gate(report: dict[str, Any]
     assert not gate.decide(report, {"accuracy": 1.01}).passed
 
 
+class Trial(NamedTuple):
+    """A report, and the folders of the data that it is about and that it lies in."""
+
+    found: dict[str, Any]
+    contract: Contract
+    data: Path
+    out: Path
+
+
 @pytest.fixture(scope="module")
-def trial(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Contract]:
+def trial(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trial:
     """The report of a short training on the data set that the parameter names, its own champion."""
     data = request.getfixturevalue(request.param)
     folder = tmp_path_factory.mktemp(request.param)
     train.train(train.Config(epochs=6, rate=0.01), data, folder / "model", folder / "checkpoints", lambda figures: None)
     found = evaluate.evaluate(folder / "model", data, folder / "model", folder / "report", run="run-1")
-    return found, Contract.load(data / "contract.json")
+    return Trial(found, Contract.load(data / "contract.json"), data, folder / "report")
 
 
 every = pytest.mark.parametrize("trial", ["table", "prices", "engines", "machine"], indirect=True)
@@ -148,8 +159,8 @@ numbers = pytest.mark.parametrize("trial", ["prices", "engines"], indirect=True)
 
 
 @every
-def test_every_task_has_the_whole_report_and_it_goes_through_the_gate(trial: tuple[dict[str, Any], Contract]) -> None:
-    found, contract = trial
+def test_every_task_has_the_whole_report_and_it_goes_through_the_gate(trial: Trial) -> None:
+    found, contract, *_ = trial
     leading = gate.LEADING[contract.task]
     assert set(found) >= KEYS
     assert finite(found)
@@ -168,8 +179,8 @@ def test_every_task_has_the_whole_report_and_it_goes_through_the_gate(trial: tup
 
 
 @every
-def test_the_verdict_names_winner_figures_and_whether_it_may_be_chance(trial: tuple[dict[str, Any], Contract]) -> None:
-    found, _ = trial
+def test_the_verdict_names_winner_figures_and_whether_it_may_be_chance(trial: Trial) -> None:
+    found, *_ = trial
     beats = found["winner"] == "model"
     assert found["verdict"].startswith("The model beats" if beats else "The model does not beat")
     assert found["paired"]["best_baseline"]["name"].replace("_", " ") in found["verdict"]
@@ -177,8 +188,8 @@ def test_the_verdict_names_winner_figures_and_whether_it_may_be_chance(trial: tu
 
 
 @numbers
-def test_numbers_show_how_they_scatter(trial: tuple[dict[str, Any], Contract]) -> None:
-    found, contract = trial
+def test_numbers_show_how_they_scatter(trial: Trial) -> None:
+    found, contract, *_ = trial
     count = contract.counts["test"]["all"]
     assert set(found["metrics"]["test"]) >= {"mae", "rmse", "r2", "rmse_low", "rmse_high"}
     assert ("nasa_score" in found["metrics"]["test"]) == (contract.task == "rul")
@@ -193,9 +204,9 @@ def test_numbers_show_how_they_scatter(trial: tuple[dict[str, Any], Contract]) -
 
 @pytest.mark.parametrize("trial", ["table", "machine"], indirect=True)
 def test_of_two_classes_the_threshold_is_validations_and_its_figures_are_tests(
-    trial: tuple[dict[str, Any], Contract],
+    trial: Trial,
 ) -> None:
-    found, contract = trial
+    found, contract, *_ = trial
     cut = found["threshold"]
     assert cut["class"] in contract.classes
     assert cut["chosen_on"] == "validation"
@@ -207,7 +218,7 @@ def test_of_two_classes_the_threshold_is_validations_and_its_figures_are_tests(
 
 
 @pytest.mark.parametrize("trial", ["engines"], indirect=True)
-def test_the_units_that_fare_worst_are_named(trial: tuple[dict[str, Any], Contract]) -> None:
+def test_the_units_that_fare_worst_are_named(trial: Trial) -> None:
     rows = trial[0]["per_slice"]
     assert {row["slice"] for row in rows} == {"u20", "u21", "u22", "u23"}
     assert [row["rmse"] for row in rows] == sorted((row["rmse"] for row in rows), reverse=True)
@@ -219,8 +230,8 @@ def test_data_without_units_have_no_slices(report: dict[str, Any]) -> None:
 
 
 @every
-def test_a_sample_is_shown_as_its_modality_wants(trial: tuple[dict[str, Any], Contract]) -> None:
-    found, contract = trial
+def test_a_sample_is_shown_as_its_modality_wants(trial: Trial) -> None:
+    found, contract, *_ = trial
     assert found["samples"]
     for row in [*found["samples"], *found["worst"]]:
         assert "png_base64" not in row
@@ -243,3 +254,69 @@ def test_units_are_read_in_the_order_of_the_samples(engines: Path) -> None:
     table = pa.concat_tables([pq.read_table(part) for part in (engines / "test").glob("*.parquet")])
     unit = dict(zip(table["source"].to_pylist(), table["group"].to_pylist(), strict=True))
     assert evaluate._groups(engines, "test") == [unit[source] for source in sources]
+
+
+@every
+def test_the_best_baseline_is_left_as_a_model_folder(
+    trial: Trial,
+) -> None:
+    found, contract, data, out = trial
+    folder = out / "baseline"
+    assert found["unshippable"] is None
+    assert sorted(path.name for path in folder.iterdir()) == ["contract.json", "model.json", "model.safetensors"]
+    best = found["paired"]["best_baseline"]["name"]
+    assert json.loads((folder / "model.json").read_text("utf-8"))["kind"] == best
+    loaded, known = net.load(folder)
+    assert known == contract
+    tensors, labels, _ = reader.read(data, "test")
+    again = evaluate.Test(contract, tensors, labels, [], []).figures(evaluate.answers(loaded, tensors))
+    leading = gate.LEADING[contract.task]
+    assert again[leading] == pytest.approx(found["metrics"]["baseline"][best][leading], rel=1e-3)
+
+
+def test_a_baseline_that_no_net_can_stand_for_is_told_and_breaks_nothing(
+    trained: Path, curated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = baseline.fit
+
+    def neighbours(*given: Any) -> dict[str, Fitted]:
+        return {name: Fitted(fitted.answer, "neighbours", dict) for name, fitted in fit(*given).items()}
+
+    monkeypatch.setattr(baseline, "fit", neighbours)
+    found = evaluate.evaluate(trained, curated, None, tmp_path / "report")
+    assert found["unshippable"].endswith("cannot be shipped: no net computes the form 'neighbours'")
+    assert json.loads((tmp_path / "report" / "report.json").read_text("utf-8")) == found
+    assert not (tmp_path / "report" / "baseline").exists()
+
+
+def test_a_baseline_whose_net_answers_otherwise_is_not_left(
+    trained: Path, curated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = baseline.fit
+
+    def wrong(*given: Any) -> dict[str, Fitted]:
+        return {
+            name: Fitted(fitted.answer, "constant", lambda: {"values": np.array([0.0, 0.0, 0.0, 1.0])})
+            for name, fitted in fit(*given).items()
+        }
+
+    monkeypatch.setattr(baseline, "fit", wrong)
+    found = evaluate.evaluate(trained, curated, None, tmp_path / "report")
+    assert "as a net it gives" in found["unshippable"]
+    assert not (tmp_path / "report" / "baseline").exists()
+
+
+@pytest.mark.slow
+@every
+def test_a_baseline_is_released_and_later_met_as_champion_as_a_net_is(trial: Trial, tmp_path: Path) -> None:
+    _, contract, data, out = trial
+    folder = out / "baseline"
+    targets = {"cloud-cpu": {"formats": ["onnx-fp32"], "p95_ms": 5000.0}, "edge-x86": {"formats": ["onnx-fp32"]}}
+    manifest = release.release(folder, data, tmp_path / "releases", targets, "run-1")
+    assert [row["chosen"] for row in manifest["artifacts"]] == [True, True]
+    limits = {"min_agreement": 0.999, "max_metric_drop": 0.001}
+    assert gate.decide_release(manifest, limits, targets).passed
+    later = evaluate.evaluate(folder, data, folder, tmp_path / "report")
+    assert later["metrics"]["champion"] == later["metrics"]["test"]
+    assert set(later) >= KEYS
+    assert (later["threshold"] is None) == (len(contract.classes) != 2)

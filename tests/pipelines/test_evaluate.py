@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.jobs import evaluate
-from pipelines.jobs.folders import ArchiveError
+from models import net
+from pipelines.jobs import evaluate, export
+from pipelines.jobs.folders import ArchiveError, unpack
 
 
 @pytest.fixture
@@ -48,3 +49,28 @@ def test_a_job_without_its_model_says_so(processing: Path) -> None:
     (processing / "model/model.tar.gz").unlink()
     with pytest.raises(ArchiveError, match=r"model\.tar\.gz does not exist"):
         evaluate.main(["--run", "run-1"])
+
+
+def test_the_best_baseline_is_left_as_a_training_job_leaves_its_model(processing: Path, tmp_path: Path) -> None:
+    assert evaluate.main(["--run", "run-1"]) == 0
+    left = processing / "report" / "baseline"
+    assert [path.name for path in left.iterdir()] == ["model.tar.gz"]
+    loaded, contract = net.load(unpack(left / "model.tar.gz", tmp_path / "unpacked"))
+    assert type(loaded).__name__ == "Baseline"
+    assert contract.dataset == report(processing)["dataset"]
+
+
+@pytest.mark.slow
+def test_the_export_takes_the_baseline_for_the_model(processing: Path) -> None:
+    assert evaluate.main(["--run", "run-1"]) == 0
+    shutil.move(processing / "report" / "baseline" / "model.tar.gz", processing / "model" / "model.tar.gz")
+    target = {"formats": ["onnx-fp32"], "threads": 1, "p95_ms": 500.0}
+    assert export.main(["--run", "run-1", "--targets", json.dumps({"cloud-cpu": target})]) == 0
+    (row,) = json.loads((processing / "export" / "export.json").read_text("utf-8"))["artifacts"]
+    assert row["chosen"]
+    assert row["agreement"] == 1.0
+
+
+def test_a_job_logs_the_verdict(processing: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert evaluate.main(["--run", "run-1"]) == 0
+    assert f"run=run-1: {report(processing)['verdict']}" in caplog.messages

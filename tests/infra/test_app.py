@@ -41,6 +41,10 @@ def test_another_data_set_changes_settings_and_what_is_derived_from_them_only(
     assert other.lab["settings"]["data"] == {**assembly.lab["settings"]["data"], "dataset": "surface-defects"}
     claims = [made.machine("ml-lab-dev-flow")["States"]["ReadManifest"]["ResultSelector"] for made in (assembly, other)]
     template = json.dumps(assembly.template).replace("raw/digits/", "raw/surface-defects/")
+    asked = (made.lab["settings"]["gate"]["accuracy"] for made in (assembly, other))
+    old, new = (json.dumps(json.dumps({"accuracy": value}))[2:-2] for value in asked)
+    assert old in template
+    template = template.replace(old, new)
     codes = [claim["claim.$"].split("#")[1] for claim in claims]
     assert codes[0] != codes[1]
     assert template.replace(codes[0], codes[1]) == json.dumps(other.template)

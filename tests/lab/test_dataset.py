@@ -83,7 +83,7 @@ def test_settings_that_shape_the_data_reach_the_writer(
 ) -> None:
     with dataset.writing(home, "digits", settings, tmp_path) as written:
         folder = written.finish().folder
-        assert json.loads((folder / "options").read_text()) == options
+        assert json.loads((folder / "options").read_text()) == ["--settings", json.dumps(settings), *options]
 
 
 def test_an_empty_folder_is_one_line(home: Home, tmp_path: Path) -> None:

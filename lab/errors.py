@@ -60,5 +60,8 @@ class GateRefused(LabError):
     exit_code = 3
 
     def __init__(self, reasons: Sequence[str]) -> None:
-        super().__init__("the gate refused the model", "the thresholds are the [gate] table of lab.toml")
+        super().__init__(
+            "the gate refused the model",
+            "the thresholds are the [gate] table of lab.toml; ship_baseline = true there lets a better baseline go on",
+        )
         self.reasons = tuple(reasons)

@@ -137,7 +137,8 @@ def _gate(folder: Path) -> dict[str, Any] | None:
     if not found:
         return None
     reasons = [str(reason) for decision in found for reason in decision.get("reasons", [])]
-    return {"passed": all(decision.get("passed") for decision in found), "reasons": reasons}
+    ship = _optional(folder / "gate" / "decision.json").get("ship", "model")
+    return {"passed": all(decision.get("passed") for decision in found), "reasons": reasons, "ship": ship}
 
 
 def _decided(stack: Stack, flow: Outcome, release: Outcome | None) -> dict[str, Any]:

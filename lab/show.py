@@ -68,7 +68,7 @@ def _lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("verdict", str(record["metrics"]["verdict"])))
     gate = record.get("gate")
     if gate is not None:
-        lines.append(("gate", "passed" if gate["passed"] else "refused: " + "; ".join(gate["reasons"])))
+        lines.append(("gate", _decision(gate)))
     chosen = [row for row in record["artifacts"] if row.get("chosen")]
     for row in chosen:
         lines.append((row["target"], f"{row['format']}, {row['bytes'] / 1e3:.0f} kB, p95 {row['p95_ms']:.2f} ms"))
@@ -80,6 +80,13 @@ def _lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("device", f"{device['thing']} {device['status']} with {device['model_version']}"))
     lines.append(("cost in AWS", f"about ${record['cost']['estimate_usd']:.2f} a run"))
     return lines
+
+
+def _decision(gate: Mapping[str, Any]) -> str:
+    if not gate["passed"]:
+        return "refused: " + "; ".join(gate["reasons"])
+    ship = str(gate.get("ship") or "model")
+    return "passed" if ship == "model" else f"passed; the baseline {ship.replace('_', ' ')} ships"
 
 
 def _time(record: Mapping[str, Any]) -> str:

@@ -53,7 +53,8 @@ def decide(report: Mapping[str, Any], thresholds: Mapping[str, Any]) -> Decision
             beaten.append("beat_baseline is set, but the report has no baseline")
         best = best_of(baselines, leading)
         if beaten and best is not None and thresholds.get("ship_baseline", False):
-            ship, figures, beaten = best, baselines[best], []
+            unshippable = report.get("unshippable")
+            ship, figures, beaten = best, baselines[best], [f"{best} cannot ship: {unshippable}"] if unshippable else []
     reasons = [
         f"{name} is no criterion; there are {', '.join([*METRICS, *sorted(SETTINGS)])}"
         for name in sorted(set(thresholds) - set(METRICS) - SETTINGS)

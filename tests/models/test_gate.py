@@ -203,3 +203,9 @@ def test_a_target_without_an_artefact_fails_with_what_was_skipped() -> None:
     skipped = artifact("edge-x86", chosen=False, skipped="no exporter for tflite")
     assert release(artifact("cloud-cpu"), skipped).reasons == ["edge-x86: no artefact: no exporter for tflite"]
     assert release(artifact("cloud-cpu")).reasons == ["edge-x86: no artefact: nothing was exported for it"]
+
+
+def test_a_baseline_that_cannot_ship_does_not_stand_for_the_model() -> None:
+    found = gate.decide({**report(accuracy=0.9), "unshippable": "its trees are too many"}, BEATEN)
+    assert not found.passed
+    assert any("cannot ship: its trees are too many" in reason for reason in found.reasons)

@@ -59,7 +59,8 @@ class Data(Table):
 
     Of pictures: `pixels`, height and width of the tensor; `labels`, a CSV with labels or boxes, and `patch`, the side
     of what is cut around a box. Of tables and series: columns by their role, texts that stand for a missing value, the
-    file's own form; `window` and `stride` in rows, `rul_cap` in steps of time, `intervals` a JSON file of time spans.
+    file's own form (`decimal` stands before decimals, `dates` is strptime's pattern of times that are not in ISO 8601);
+    `window` and `stride` in rows, `rul_cap` in steps of time, `intervals` a JSON file of time spans.
     """
 
     dataset: Annotated[Slug, Field(max_length=40)] = "digits"
@@ -80,6 +81,8 @@ class Data(Table):
     header: bool = True
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+    dates: str = ""
     window: Annotated[int, Field(ge=1, le=10_000)] = 30
     stride: Annotated[int, Field(ge=1, le=10_000)] = 1
     rul_cap: Annotated[int, Field(ge=1)] = 125

@@ -68,6 +68,7 @@ class Contract:
     missing  the texts that stand for a missing value, beside the empty one
     group    the column that tells units apart, `time` the one that orders them, "" for none
     stride   steps from one window to the next
+    decimal  what stands before the decimals of a number in a text, a point or a comma
     """
 
     schema: int
@@ -86,6 +87,7 @@ class Contract:
     group: str = ""
     time: str = ""
     stride: int = 1
+    decimal: str = "."
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -100,6 +102,8 @@ class Contract:
             raise ContractError(f"{len(self.columns)} columns, the shape has {self.width}")
         if self.categorical and (len(self.classes) < 2 or len(set(self.classes)) != len(self.classes)):
             raise ContractError(f"classes {list(self.classes)}: at least two, each once")
+        if self.decimal not in (".", ","):
+            raise ContractError(f"'{self.decimal}' stands before no decimals; a point or a comma does")
         if not self.categorical and (self.classes or self.target is None or self.target.std <= 0):
             raise ContractError(f"{self.task} needs a target with a deviation above zero, and no classes")
 

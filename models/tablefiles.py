@@ -85,6 +85,11 @@ def columns(found: Sequence[Path], settings: Mapping[str, Any]) -> list[str]:
     return first
 
 
+def named(header: Sequence[str]) -> list[str]:
+    """The names that a text's header gives; a column without one, as of row names, is called by its place, c0 first."""
+    return [cell.strip() or f"c{place}" for place, cell in enumerate(header)]
+
+
 def form(
     names: Sequence[str], found: Sequence[Path], settings: Mapping[str, Any], intervals: list[list[str]]
 ) -> dict[str, Any]:
@@ -107,6 +112,8 @@ def form(
         "delimiter": settings.get("delimiter") or ",",
         "header": bool(settings.get("header", True)),
         "encoding": settings.get("encoding") or "utf-8",
+        "decimal": settings.get("decimal") or ".",
+        "dates": settings.get("dates") or "",
         "names": list(names),
         "features": features,
         "categories": [name for name in listed["categories"] if name in features],
@@ -139,7 +146,7 @@ def _names(path: Path, settings: Mapping[str, Any]) -> list[str]:
         cells = next(csv.reader([line.removeprefix("\ufeff")], delimiter=settings.get("delimiter") or ","), [])
     if not cells:
         raise DatasetError(f"{path.name} starts with an empty line, or is empty")
-    return [cell.strip() for cell in cells] if settings.get("header", True) else [f"c{n}" for n in range(len(cells))]
+    return named(cells) if settings.get("header", True) else [f"c{n}" for n in range(len(cells))]
 
 
 def _write_sample(path: Path, source: Path, table: Mapping[str, Any], modality: str) -> None:

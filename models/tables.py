@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,25 +18,36 @@ from models.contract import Column, Contract
 
 Floats = npt.NDArray[np.float32]
 DELIMITERS = (",", ";", "\t", "|")
+# Numbers with separators of thousands, all alike within one, by what stands before their decimals.
+THOUSANDS = {
+    ".": re.compile(r"[-+]?\d{1,3}([,'’ \u00a0\u202f])\d{3}(\1\d{3})*(\.\d*)?"),
+    ",": re.compile(r"[-+]?\d{1,3}([.'’ \u00a0\u202f])\d{3}(\1\d{3})*(,\d*)?"),
+}
+DECIMALS = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 
 
 class CorruptTable(Exception):
     """Cells that are not what their column holds; the message names column and row."""
 
 
-def matrix(cells: Mapping[str, Sequence[Any]], columns: Sequence[Column], missing: Collection[str]) -> Floats:
-    """Cells by column name, as text, numbers or None, to float32 [N, F]. Raises CorruptTable."""
+def matrix(
+    cells: Mapping[str, Sequence[Any]], columns: Sequence[Column], missing: Collection[str], decimal: str = "."
+) -> Floats:
+    """Cells by column name, as text, numbers or None, to float32 [N, F]; `decimal` stands before a text's decimals.
+
+    Raises CorruptTable.
+    """
     absent = [column.name for column in columns if column.name not in cells]
     if absent:
         raise CorruptTable(f"the column '{absent[0]}' is missing; there are {', '.join(map(str, cells)) or 'none'}")
     lengths = {len(cells[column.name]) for column in columns}
     if len(lengths) > 1:
         raise CorruptTable(f"columns have different lengths: {', '.join(map(str, sorted(lengths)))}")
-    parts = [_values(cells[column.name], column, missing) for column in columns]
+    parts = [_values(cells[column.name], column, missing, decimal) for column in columns]
     return np.stack(parts, axis=1) if parts else np.zeros((0, 0), np.float32)
 
 
-def numbers(cells: Sequence[Any], missing: Collection[str], name: str) -> npt.NDArray[np.float64]:
+def numbers(cells: Sequence[Any], missing: Collection[str], name: str, decimal: str = ".") -> npt.NDArray[np.float64]:
     """Cells of one numeric column as float64 [N]. NaN for a missing one, and for what is no finite number in float32.
 
     Raises CorruptTable, with the row (from 1), for text.
@@ -43,13 +55,37 @@ def numbers(cells: Sequence[Any], missing: Collection[str], name: str) -> npt.ND
     texts = np.array(["" if cell is None else str(cell) for cell in cells], dtype=np.str_)
     texts = np.char.strip(texts) if len(texts) else texts
     blank = np.isin(texts, [*missing, ""])
+    texts = np.where(blank, "nan", texts)
     try:
-        values = np.where(blank, "nan", texts).astype(np.float64)
+        values = (texts if decimal == "." else _plain(texts, decimal)).astype(np.float64)
     except ValueError:
-        row, text = next((row, text) for row, text in enumerate(texts) if not blank[row] and not is_number(text))
-        raise CorruptTable(f"column '{name}', row {row + 1}: '{text}' is no number") from None
+        values = _unseparated(texts, name, decimal)
     with np.errstate(over="ignore"):
         return np.where(np.isfinite(values.astype(np.float32)), values, np.nan)
+
+
+def plain(text: str, decimal: str) -> str:
+    """A number's text with a point before its decimals and nothing between thousands; any other text as it is.
+
+    `decimal`, a point or a comma, is what stands before the decimals in `text`.
+    """
+    if found := THOUSANDS[decimal].fullmatch(text):
+        text = text.replace(found[1], "")
+    return text.replace(",", ".") if decimal == "," and DECIMALS.fullmatch(text) else text
+
+
+def _plain(texts: npt.NDArray[np.str_], decimal: str) -> npt.NDArray[np.str_]:
+    return np.array([plain(text, decimal) for text in texts.tolist()], dtype=np.str_)
+
+
+def _unseparated(texts: npt.NDArray[np.str_], name: str, decimal: str) -> npt.NDArray[np.float64]:
+    """Numbers of which some have separators of thousands. Raises CorruptTable for what is no number even so."""
+    rewritten = _plain(texts, decimal)
+    try:
+        return rewritten.astype(np.float64)
+    except ValueError:
+        row = next(row for row, text in enumerate(rewritten) if not is_number(text))
+        raise CorruptTable(f"column '{name}', row {row + 1}: '{texts[row]}' is no number") from None
 
 
 def is_number(text: str) -> bool:
@@ -69,10 +105,10 @@ def category(cell: Any, missing: Collection[str]) -> str | None:
     return None if not text or text in missing else text
 
 
-def _values(cells: Sequence[Any], column: Column, missing: Collection[str]) -> Floats:
+def _values(cells: Sequence[Any], column: Column, missing: Collection[str], decimal: str) -> Floats:
     if column.values is None:
         with np.errstate(over="ignore"):
-            return numbers(cells, missing, column.name).astype(np.float32)
+            return numbers(cells, missing, column.name, decimal).astype(np.float32)
     places = {value: float(place) for place, value in enumerate(column.values)}
     found = [places.get(category(cell, missing) or "", np.nan) for cell in cells]
     return np.array(found, np.float32)
@@ -97,8 +133,8 @@ def read(data: bytes, contract: Contract) -> Floats:
     A header names the columns in any order; without one there are exactly the contract's, in its order. Of a series
     with units, each unit gives its own windows. Raises CorruptTable.
     """
-    cells = parse(data, [column.name for column in contract.columns])
-    values = matrix(cells, contract.columns, contract.missing)
+    cells = parse(data, [column.name for column in contract.columns], contract.decimal)
+    values = matrix(cells, contract.columns, contract.missing, contract.decimal)
     if contract.modality == "tabular":
         return values
     parts = [windows(values[rows], contract.shape[0], contract.stride) for rows in _units(cells, contract.group)]
@@ -116,14 +152,18 @@ def _units(cells: Mapping[str, Sequence[str]], group: str) -> Iterator[list[int]
     yield from rows.values()
 
 
-def parse(data: bytes, names: Sequence[str]) -> dict[str, list[str]]:
-    """Cells by column of a text with `,`, `;`, tab or `|` between them. Raises CorruptTable, with the line."""
+def parse(data: bytes, names: Sequence[str], decimal: str = ".") -> dict[str, list[str]]:
+    """Cells by column of a text with `,`, `;`, tab or `|` between them. Raises CorruptTable, with the line.
+
+    Where a comma is `decimal`, it stands between cells only when nothing else does.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorruptTable(f"is not UTF-8 text: {error.reason} at byte {error.start}") from error
     head = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=head.count)
+    others = [mark for mark in DELIMITERS if mark != decimal and mark in head]
+    delimiter = max(others or DELIMITERS, key=head.count)
     try:
         lines = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
     except csv.Error as error:

@@ -9,13 +9,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from models import tables
-from models.adapt.form import NO_VALUE, moment
-from models.adapt.problem import AdaptError, nearest, some
+from models import moments, tables
+from models.adapt.form import NO_VALUE
+from models.adapt.problem import AdaptError, nearest, shown, some
 from models.adapt.sample import Sample
 
 Floats = npt.NDArray[np.float64]
@@ -25,8 +26,11 @@ WEAK_MARKS = frozenset({"-", "--", "---", ".", "*", "none", "None", "NONE", "mis
 SENTINELS = (-99.0, -200.0, -999.0, -9999.0, -99999.0)
 MOST_CATEGORIES = 1000
 MOSTLY = 0.8
-COMMAS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?|[-+]?\d+,\d+")
 DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
+AMOUNT = re.compile(r"[-+]?\d[\d.,']*")
+SIGNED = "numbers with a sign or a unit in each cell"
+# So many different dates are looked at to find the pattern that they follow.
+DATES = 500
 TIME_WORDS = frozenset({"time", "timestamp", "date", "datetime", "ts"})
 UNIT_WORDS = (
     " C F K degC celsius fahrenheit kelvin rpm mm cm m km um s ms min h Hz kHz MHz V mV kV A mA W kW MW kWh Pa kPa "
@@ -37,7 +41,10 @@ BRACKETED = re.compile(r"[\[(]\s*([^\])]{1,12})\s*[\])]\s*$")
 
 @dataclass
 class Column:
-    """One column of the sample. `values` is [N]; `vocabulary` holds the words of a category or text, sorted."""
+    """One column of the sample. `values` is [N]; `vocabulary` holds the words of a category or text, sorted.
+
+    `pattern` is the form of dates that are not in ISO 8601.
+    """
 
     name: str
     kind: str
@@ -47,12 +54,13 @@ class Column:
     marks: set[str] = field(default_factory=set)
     unit: str = ""
     note: str = ""
+    pattern: str = ""
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         return ~np.isnan(self.values)
 
-    @property
+    @cached_property
     def distinct(self) -> int:
         return len(np.unique(self.values[self.present]))
 
@@ -65,7 +73,16 @@ class Column:
 
 def measure(sample: Sample, marks: Collection[str] = ()) -> dict[str, Column]:
     """All columns of a sample; `marks` stand for missing too. Raises AdaptError for text among numbers and the like."""
+    sample.cells = {name: _plain(cells, sample.decimal) for name, cells in sample.cells.items()}
     return {name: _column(name, cells, sample, frozenset(marks)) for name, cells in sample.cells.items()}
+
+
+def _plain(cells: list[str], decimal: str) -> list[str]:
+    """The cells of a column of numbers with a point before decimals and nothing between thousands; else as they are."""
+    rewritten = {text: tables.plain(text, decimal) for text in set(cells)}
+    changed = {text for text, found in rewritten.items() if text != found}
+    numeric = sum(tables.is_number(found) for found in rewritten.values())
+    return [rewritten[text] for text in cells] if changed and numeric >= MOSTLY * len(set(cells) - NO_VALUE) else cells
 
 
 def _column(name: str, cells: Sequence[str], sample: Sample, marks: frozenset[str]) -> Column:
@@ -80,15 +97,32 @@ def _column(name: str, cells: Sequence[str], sample: Sample, marks: frozenset[st
     if many and many >= MOSTLY * (many + few) and not _are_codes(numeric, others, many):
         extra, note = _marks_among(name, "number", others, many, cells, sample) if others else (set(), "")
         return _numbers(name, cells, empty | extra, note)
-    _refuse_commas(name, texts, cells, sample)
-    dates = {text: found for text in others if (found := moment(text)) is not None}
+    pattern = _pattern(others)
+    dates = {text: found for text in others if (found := moments.moment(text, pattern)) is not None}
     dated = sum(others[text] for text in dates)
     if dated and dated >= MOSTLY * (many + few):
         rest = {text: count for text, count in texts.items() if text not in dates}
         extra, note = _marks_among(name, "date", rest, dated, cells, sample) if rest else (set(), "")
         values = np.array([dates.get(text, np.nan) for text in cells])
-        return Column(name, DATE, values, marks=(empty | extra) - {""}, note=note)
+        return Column(name, DATE, values, marks=(empty | extra) - {""}, note=note, pattern=pattern)
     return _words(name, cells, texts, empty)
+
+
+def _pattern(texts: Collection[str]) -> str:
+    """The pattern of most dates; of patterns that fit alike, the one by which dates grow, else day before month."""
+    some_ = list(texts)[:DATES]
+    if not any(map(moments.is_written, some_[:5])):
+        return ""
+    found = [(pattern, share) for pattern, share in moments.patterns(some_) if share >= MOSTLY]
+    alike = [pattern for pattern, share in found if share == found[0][1]]
+    return max(alike, key=lambda pattern: _growing(some_, pattern), default="")
+
+
+def _growing(texts: Sequence[str], pattern: str) -> float:
+    """The share of steps that do not fall, of texts in the order of their rows."""
+    values = [value for text in texts if (value := moments.moment(text, pattern)) is not None]
+    steps = np.diff(values)
+    return float((steps >= 0).mean()) if len(steps) else 0.0
 
 
 def _are_codes(numeric: Collection[str], others: Mapping[str, int], many: int) -> bool:
@@ -108,24 +142,13 @@ def _marks_among(
     if len(rest) == 1 and count >= 3 and many >= 20 and not DATE_LIKE.fullmatch(text):
         return set(others), f"'{text}' stands in {count} cells among {kind}s: taken for a missing value"
     where = sample.where(cells.index(text))
-    what = f"'{text}' is no {kind}" if kind == "number" else f"the date '{text}' does not parse"
+    what = f"'{shown(text)}' is no {kind}" if kind == "number" else f"the date '{shown(text)}' does not parse"
     more = f" (and {sum(rest.values()) - 1} more such cells)" if sum(rest.values()) > 1 else ""
     wanted = "a number" if kind == "number" else "a date such as 2014-02-07 14:55:00"
     raise AdaptError(
         f"{where}, column '{name}': {what}; the other cells are {kind}s{more}",
-        f"write {wanted} there or leave the cell empty; if it stands for a missing value: --missing '{text}'",
+        f"write {wanted} there or leave the cell empty; if it stands for a missing value: --missing '{shown(text)}'",
     )
-
-
-def _refuse_commas(name: str, texts: Mapping[str, int], cells: Sequence[str], sample: Sample) -> None:
-    found = {text: count for text, count in texts.items() if COMMAS.fullmatch(text)}
-    plain = sum(count for text, count in texts.items() if tables.is_number(text))
-    if found and sum(found.values()) + plain >= MOSTLY * sum(texts.values()):
-        text = next(iter(found))
-        raise AdaptError(
-            f"{sample.where(cells.index(text))}, column '{name}': '{text}' has a comma in a number",
-            "write numbers with a point and without separators of thousands: 1234.5",
-        )
 
 
 def _numbers(name: str, cells: Sequence[str], empty: set[str], note: str) -> Column:
@@ -166,6 +189,8 @@ def _words(name: str, cells: Sequence[str], texts: Mapping[str, int], empty: set
     note = ""
     if odd and sum(n for text, n in texts.items() if DATE_LIKE.fullmatch(text)) >= MOSTLY * count:
         note = f"looks like dates, in a form that cannot be ordered: '{next(iter(texts))}'"
+    elif odd and len({AMOUNT.sub("#", text).replace(" ", "") for text in texts} | {"#"}) == 2:
+        note = f"{SIGNED}, such as '{next(iter(texts))}'; write the numbers alone to use it"
     return Column(name, kind, values, vocabulary, marks=empty - {""}, note=note)
 
 
@@ -174,7 +199,7 @@ def refuse_bad_dates(column: Column, sample: Sample) -> None:
     if column.kind in (NUMBER, DATE):
         return
     cells = sample.cells[column.name]
-    row = next((row for row, text in enumerate(cells) if text and moment(text) is None), 0)
+    row = next((row for row, text in enumerate(cells) if text and moments.moment(text) is None), 0)
     raise AdaptError(
         f"{sample.where(row)}, column '{column.name}': the date '{cells[row]}' does not parse",
         "write times as 2014-02-07 14:55:00 or as numbers, or name another column with --time",

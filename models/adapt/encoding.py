@@ -29,7 +29,10 @@ def of(path: Path) -> str:
         raise AdaptError(f"{path} is empty", "give a file with rows, or leave it out")
     for mark, what in FOREIGN.items():
         if head.startswith(mark):
-            raise AdaptError(f"{path} is {what}, not a text with rows", "save the table as CSV in UTF-8, or as Parquet")
+            unpack = f"unpack it first: gunzip '{path}'; or " if head.startswith(b"\x1f\x8b") else ""
+            raise AdaptError(
+                f"{path} is {what}, not a text with rows", f"{unpack}save the table as CSV in UTF-8, or as Parquet"
+            )
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _checked(path, "utf-16")
     if b"\0" in head:

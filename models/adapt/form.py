@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from models import tables
+from models import moments, tablefiles, tables
 from models.adapt import encoding
 from models.adapt.problem import AdaptError
 
@@ -45,8 +45,9 @@ def detect(path: Path) -> Form:
         raise AdaptError(f"{path}, line 1 is empty", "let the file start with its header or its first row")
     kind, delimiter = _separator([line for line in lines if line.strip()])
     rows = list(split(lines, kind, delimiter))
+    _refuse_titles(path, lines, kind, delimiter)
     header = _has_header(rows)
-    names = tuple(cell.strip() for cell in rows[0]) if header else tuple(f"c{place}" for place in range(len(rows[0])))
+    names = tuple(tablefiles.named(rows[0]) if header else (f"c{place}" for place in range(len(rows[0]))))
     _refuse_twins(path, names)
     if len(rows) - header < 1 and len(lines) < HEAD_LINES:
         raise AdaptError(f"{path} has a header and no row", "give a file with rows, or leave it out")
@@ -55,20 +56,11 @@ def detect(path: Path) -> Form:
     return Form(format=kind, names=names, delimiter=delimiter, header=header, encoding=written)
 
 
-def split(lines: Iterator[str] | Sequence[str], kind: str, delimiter: str) -> Iterator[list[str]]:
+def split(lines: Iterable[str], kind: str, delimiter: str) -> Iterator[list[str]]:
     """Rows of cells; empty lines are none."""
     if kind == "whitespace":
         return (line.split() for line in lines if line.strip())
     return (row for row in csv.reader(lines, delimiter=delimiter) if row)
-
-
-def moment(text: str) -> float | None:
-    """Seconds since 1970 of an ISO-like date, in UTC when it names no zone; None for what is none."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _separator(lines: Sequence[str]) -> tuple[str, str]:
@@ -82,14 +74,42 @@ def _separator(lines: Sequence[str]) -> tuple[str, str]:
         share = count / widths.total()
         if width > 1 and (best is None or (share, width) > best[:2]):
             best = (share, width, delimiter)
-    if best and best[0] >= ALIKE:
+    if best and best[0] >= ALIKE and not (best[2] == "," and _in_numbers(lines)):
         return "csv", best[2]
+    if ";" in lines[-1] and _in_numbers(lines):
+        return "csv", ";"
     widths = Counter(len(line.split()) for line in lines)
     width, count = widths.most_common(1)[0]
     if width > 1 and count / widths.total() >= ALIKE:
         return "whitespace", ","
     # Rows of many lengths are told as ragged by who reads them.
     return "csv", best[2] if best else ","
+
+
+def _in_numbers(lines: Sequence[str]) -> bool:
+    """Whether commas stand before the decimals of numbers, with `;` or spaces between those, and nowhere else."""
+    cells = [cell.strip() for line in lines for cell in re.split(r"[;\s]+", line.strip()) if "," in cell]
+    return bool(cells) and sum(bool(tables.DECIMALS.fullmatch(cell)) for cell in cells) >= ALIKE * len(cells)
+
+
+def _refuse_titles(path: Path, lines: Sequence[str], kind: str, delimiter: str) -> None:
+    """Raises AdaptError for what stands above rows that are all alike: a title, or a header that is a name short."""
+    widths = [(number, len(row)) for number, line in enumerate(lines, 1) for row in split([line], kind, delimiter)]
+    width, count = Counter(width for _, width in widths).most_common(1)[0]
+    start = next(number for number, found in widths if found == width)
+    above = [found for number, found in widths if number < start]
+    if not above or len(above) + count < len(widths) or max(above) >= width or len(above) > count:
+        return
+    if above == [width - 1] and not any(map(_is_value, next(split(lines, kind, delimiter)))):
+        raise AdaptError(
+            f"{path}, line 1 has {width - 1} names, the rows have {width} cells",
+            "name the first column too, as of row names; or each row has a separator too many at its end",
+        )
+    if width > 1:
+        raise AdaptError(
+            f"{path}, line {widths[0][0]} is no row of the table, which starts in line {start} with {width} columns",
+            f"take the lines above line {start} out of the file",
+        )
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
@@ -108,16 +128,19 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_value(cell: str) -> bool:
-    return cell not in NO_VALUE and (tables.is_number(cell) or moment(cell) is not None)
+    if cell in NO_VALUE:
+        return False
+    numeric = any(tables.is_number(tables.plain(cell, mark)) for mark in (".", ","))
+    return numeric or moments.moment(cell) is not None or moments.is_written(cell)
 
 
 def _refuse_twins(path: Path, names: Sequence[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             places = [place for place, other in enumerate(names, 1) if other == name]
-            what = f"are both called '{name}'" if name else "have no name"
             raise AdaptError(
-                f"{path}: columns {places[0]} and {places[1]} {what}", "give each column a name of its own in line 1"
+                f"{path}: columns {places[0]} and {places[1]} are both called '{name}'",
+                "give each column a name of its own in line 1",
             )
 
 

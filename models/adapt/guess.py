@@ -20,13 +20,22 @@ LIKELY_NAMES = (
 ANOMALY_WORDS = frozenset({"anomaly", "anomalous", "fault", "failure", "outlier", "defect", "defective", "alarm"})
 UNIT_NAMES = re.compile(
     r"(?i)^(unit|engine|machine|device|patient|subject|user|customer|client|vehicle|household|station|lot|batch|wafer|"
-    r"serial|sensor|asset|turbine|pump|motor|battery|cell|site)([ _-]?(id|no|nr|number|name))?$"
+    r"serial|sensor|asset|turbine|pump|motor|battery|cell|site|run|trial|experiment|session|person|individual|child)"
+    r"([ _-]?(id|no|nr|number|name))?$|^id$"
 )
-COUNTER_WORDS = frozenset({"cycle", "cycles", "step", "tick", "t", "epoch", "hour", "hours", "seconds", "minute"})
+COUNTER_WORDS = frozenset(
+    {"cycle", "cycles", "step", "tick", "t", "epoch", "frame", "period", "second", "seconds"}
+    | {"minute", "hour", "hours", "day", "week", "month", "quarter", "year"}
+)
+# They say when a row is from, so they are nothing to foretell.
+CALENDAR = TIME_WORDS | COUNTER_WORDS | {"weekday", "dayofweek", "season"}
+PLACED = re.compile(r"c\d+")
 ID_NAMES = re.compile(
     r"^((?i:|.*(^|[ _-])(id|uuid|guid|index|idx|rownum|row|serial|no|nr|key)|unnamed: ?\d+|udi)|.*[a-z](Id|ID))$"
 )
 LEAST_PER_UNIT = 5
+# A larger share of words that stand alone names no classes.
+MOST_LONE = 0.34
 RESTARTS = 0.5
 ORDERED = 0.99
 
@@ -44,7 +53,8 @@ class Guess:
 
 def unit_and_time(columns: Mapping[str, Column], group: str, time: str, taken: str) -> tuple[Guess, Guess]:
     """The column that tells units apart and the one that orders their rows, "" for none; `taken` is the target."""
-    groups = [group] if group else [name for name in columns if name not in (taken, time)]
+    targets = {name for name in columns if name.lower() in (*SURE_NAMES, *LIKELY_NAMES)}
+    groups = [group] if group else [name for name in columns if name not in (taken, time, *targets)]
     times = [time] if time else [name for name in columns if name not in (taken, group)]
     times = [name for name in times if columns[name].kind in (NUMBER, DATE)][:30]
     times.sort(key=lambda name: not _time_named(columns[name]))
@@ -53,7 +63,8 @@ def unit_and_time(columns: Mapping[str, Column], group: str, time: str, taken: s
         if not group and not _can_be_unit(columns[unit]):
             continue
         for order in times:
-            if order != unit and _restarts(columns[unit], columns[order], bool(group and time)):
+            hinted = group or time or UNIT_NAMES.match(unit) or _time_named(columns[order]) or PLACED.fullmatch(unit)
+            if order != unit and hinted and _restarts(columns[unit], columns[order], bool(group and time)):
                 sure = 0.95 if UNIT_NAMES.match(unit) and _time_named(columns[order]) else 0.8
                 why = f"'{order}' grows within each '{unit}' and starts anew with the next"
                 return _group(unit, 1.0 if group else sure, why), _time(order, 1.0 if time else sure, why)
@@ -88,7 +99,9 @@ def ordered(column: Column) -> bool:
 def regular(column: Column) -> bool:
     """Whether most steps are equally long, as those of a series are."""
     steps = np.diff(np.sort(column.values[column.present]))
-    return len(steps) >= 20 and bool(np.isclose(steps, np.median(steps), rtol=0.01).mean() >= 0.8) and steps.max() > 0
+    # Months are as alike as that, and quarters and years.
+    rtol = 0.12 if column.kind == DATE else 0.01
+    return len(steps) >= 20 and bool(np.isclose(steps, np.median(steps), rtol=rtol).mean() >= 0.8) and steps.max() > 0
 
 
 def _can_be_unit(column: Column) -> bool:
@@ -141,6 +154,8 @@ def target(columns: Mapping[str, Column], taken: Sequence[str], series: bool) ->
     if not free or series:
         return _target("", 0.6, "no column is named as a target is")
     useful = [name for name in free if not looks_like_id(free[name])] or list(free)
+    useful = [name for name in useful if not set(tokens(name)) & CALENDAR and not ID_NAMES.match(name)] or useful
+    useful = [name for name in useful if free[name].kind != CATEGORY or _lone(free[name]) <= MOST_LONE] or useful
     last = useful[-1]
     groups = [name for name in useful if _countable(free[name], 10)]
     if not _countable(free[last], 50) and len(groups) == 1:
@@ -169,7 +184,13 @@ def classes(column: Column) -> bool:
     rows = int(column.present.sum())
     if column.distinct == 2:
         return True
-    return column.integer and column.distinct <= 20 and rows >= (3 if column.distinct <= 10 else 20) * column.distinct
+    enough = rows >= (3 if column.distinct <= 10 else 20) * column.distinct
+    return column.integer and column.distinct <= 20 and enough and not _lone(column)
+
+
+def _lone(column: Column) -> float:
+    """The share of a column's values that stand in one row alone, as remarks do and the larger ones of a count."""
+    return float((np.unique(column.values[column.present], return_counts=True)[1] < 2).mean())
 
 
 def anomalous(column: Column) -> npt.NDArray[np.bool_]:
@@ -178,15 +199,17 @@ def anomalous(column: Column) -> npt.NDArray[np.bool_]:
     return np.array([word.lower() not in calm for word in column.words()])
 
 
-def task(column: Column | None, modality: str, asked: str, *, units: bool, lengths_differ: bool, spans: bool) -> Guess:
-    """The task; `spans` says that time spans are labelled anomalous."""
+def task(column: Column | None, modality: str, asked: str, *, failing: bool, spans: bool) -> Guess:
+    """The task; `spans` says that time spans are labelled anomalous, `failing` that units may run until they fail."""
     if asked:
         return _task(asked, 1.0, "as asked for")
     if spans:
         return _task("anomaly", 0.95, "labelled time spans come with it")
     if column is None:
-        if units and lengths_differ:
-            return _task("rul", 0.7, "units of different length and no target: they may run until they fail")
+        if failing:
+            return _task(
+                "rul", 0.7, "units start alike, end at different times, no target: they may run until they fail"
+            )
         return _task("anomaly", 0.6, "a series without a target")
     if modality == "timeseries" and set(tokens(column.name)) & ANOMALY_WORDS and column.distinct <= 2:
         rare = float(anomalous(column).mean())

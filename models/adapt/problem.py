@@ -22,6 +22,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return by_lower[found[0]] if found else ""
 
 
+def shown(text: str) -> str:
+    """A cell's text for people, with what cannot be seen spelled out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def some(names: Iterable[object], most: int = 8) -> str:
     """Names with commas between them, the first ones of many."""
     listed = [str(name) for name in names]

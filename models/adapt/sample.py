@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models import tables
 from models.adapt import encoding, form
 from models.adapt.form import Form
 from models.adapt.problem import AdaptError, some
@@ -15,6 +16,9 @@ from models.adapt.problem import AdaptError, some
 ROWS = 200_000
 CELLS = 3_000_000
 PLACES = 16
+# So many different cells of a column say how its numbers are written.
+LOOKED_AT = 1000
+MOSTLY = 0.8
 CHUNK = 1 << 23
 
 
@@ -25,6 +29,7 @@ class Sample:
     rows    in all files, counted or, where quotes may hold line ends, nearly so
     whole   whether every row is here
     head    how many rows of the first file follow each other from its start
+    decimal what stands before the decimals of its numbers, a point or a comma; `sure` when a cell proves it
     """
 
     form: Form
@@ -35,6 +40,8 @@ class Sample:
     rows: int = 0
     whole: bool = True
     head: int = 0
+    decimal: str = "."
+    sure: bool = True
 
     def __len__(self) -> int:
         return len(self.line)
@@ -67,7 +74,31 @@ def read(files: Sequence[Path]) -> Sample:
             found.line.append(line)
         if place == 0:
             found.head = next((at for at, line in enumerate(found.line) if not line), len(found))
+    found.decimal, found.sure = _decimal(found)
     return found
+
+
+def _decimal(found: Sample) -> tuple[str, bool]:
+    """What stands before decimals, by the columns of numbers, and whether a cell proves it; `1,234` proves nothing."""
+    proofs = {".": 0, ",": 0}
+    open_ = 0
+    for cells in found.cells.values():
+        texts = [text for text in itertools.islice(dict.fromkeys(cells), LOOKED_AT) if text not in form.NO_VALUE]
+        both = [{mark for mark in proofs if tables.is_number(tables.plain(text, mark))} for text in texts]
+        if not texts or sum(map(bool, both)) < MOSTLY * len(texts):
+            continue
+        for text, marks in zip(texts, both, strict=True):
+            if "," not in text and "." not in text:
+                continue
+            if len(marks) == 1:
+                proofs[marks.pop()] += 1
+            elif "," in text:
+                open_ += 1
+            elif marks and not tables.THOUSANDS[","].fullmatch(text):
+                proofs["."] += 1
+    if proofs["."] or proofs[","]:
+        return max(proofs, key=lambda mark: proofs[mark]), True
+    return ("," if open_ and found.form.delimiter == ";" else "."), not open_
 
 
 def _rows(path: Path, known: Form, budget: int) -> Iterator[tuple[int, list[str]]]:

@@ -14,10 +14,10 @@ from models import tables
 from models.adapt import guess
 from models.adapt.columns import NUMBER, Column
 from models.adapt.finding import NOTE, Finding
-from models.adapt.form import moment
 from models.adapt.problem import AdaptError
 from models.adapt.report import Options
 from models.adapt.sample import Sample
+from models.moments import moment
 
 Floats = npt.NDArray[np.float64]
 Span = tuple[float, float]
@@ -26,6 +26,8 @@ RUL_WINDOW = 30
 RUL_CAP = 125
 MOST_WINDOWS = 20_000
 POINTS = 1200
+# So many units start at the same time when time counts from their start.
+ALIKE = 0.8
 
 
 def spans(documents: Sequence[Path], options: Options) -> tuple[list[Span], str]:
@@ -77,6 +79,21 @@ def lengths(columns: Mapping[str, Column], group: str, sample: Sample) -> list[i
     units = columns[group].values if sample.whole else columns[group].values[: sample.head]
     _, counts = np.unique(units[~np.isnan(units)], return_counts=True)
     return [int(count) for count in (counts if sample.whole or len(counts) < 2 else counts[:-1])]
+
+
+def run_to_failure(columns: Mapping[str, Column], group: str, time: str, sample: Sample) -> bool:
+    """Whether units look as if they ran until they failed: their times start alike, as cycles do, and end apart."""
+    if not (group and time) or columns[time].kind != NUMBER:
+        return False
+    rows = slice(None) if sample.whole else slice(sample.head)
+    units, when = columns[group].values[rows], columns[time].values[rows]
+    there = ~(np.isnan(units) | np.isnan(when))
+    _, places = np.unique(units[there], return_inverse=True)
+    count = int(places.max()) + 1 if len(places) else 0
+    first, last = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(first, places.reshape(-1), when[there])
+    np.maximum.at(last, places.reshape(-1), when[there])
+    return count > 1 and float((first == np.median(first)).mean()) >= ALIKE and len(np.unique(last)) > 1
 
 
 def remaining(columns: Mapping[str, Column], group: str, time: str, sample: Sample) -> Floats:

@@ -78,6 +78,10 @@ class Table:
         for column in self.columns.values():
             if column.note and column.name not in self.excluded:
                 self.guesses.append(Guess("missing", column.name, 0.7, column.note, "[data] missing in lab.toml"))
+        if not self.sample.sure:
+            what = "thousands" if self.sample.decimal == "." else "decimals"
+            why = f"a comma in numbers such as 1,234 stands before {what}"
+            self.guesses.append(Guess("decimal", self.sample.decimal, 0.7, why, "[data] decimal in lab.toml"))
         gate = threshold.gate(self.task.value, truth, counts, data)
         roles = dict.fromkeys(self.excluded, "excluded") | self._roles()
         told = [] if not self.target.value else [self.target]
@@ -88,7 +92,7 @@ class Table:
         return report
 
     def _modality(self) -> str:
-        time = self.columns.get(self.time.value)
+        time = self.columns[self.time.value] if self.time.value else None
         if self.options.task in ("rul", "anomaly") or self.spans:
             return "timeseries"
         if time is None:
@@ -122,11 +126,9 @@ class Table:
         return any(leaks.one_to_one(values, truth) or leaks.follows(values, truth, False) for values in doubtful)
 
     def _task(self) -> Guess:
-        column = self.columns.get(self.target.value)
-        lengths = series.lengths(self.columns, self.group.value, self.sample)
-        differ = len(set(lengths)) > 1
-        found = guesses.task(column, self.modality, self.options.task, units=len(lengths) > 1, lengths_differ=differ,
-                             spans=bool(self.spans))  # fmt: skip
+        column = self.columns[self.target.value] if self.target.value else None
+        failing = series.run_to_failure(self.columns, self.group.value, self.time.value, self.sample)
+        found = guesses.task(column, self.modality, self.options.task, failing=failing, spans=bool(self.spans))
         if found.value not in ("rul", "anomaly") and column is None:
             raise AdaptError(f"{found.value} needs a target", f"--target COLUMN, of {some(self.columns, 20)}")
         return found
@@ -162,7 +164,13 @@ class Table:
         if self.task.value == "anomaly":
             return series.labels(self.columns, self.target.value, self.time.value, self.spans), ("normal", "anomaly")
         column = self.columns[self.target.value]
-        target.check(column, self.task.value, self.sample)
+        try:
+            target.check(column, self.task.value, self.sample)
+        except AdaptError as error:
+            if self.options.target:
+                raise
+            guessed = f"'{column.name}' as target: it is a guess ({self.target.why}): --target COLUMN names another"
+            raise AdaptError(error.message, f"{error.remedy}; {guessed}") from None
         if self.task.value == "regression":
             return column.values, ()
         places = np.unique(column.values, return_inverse=True)[1]
@@ -186,14 +194,14 @@ class Table:
                 self._out(Finding("constant", name, said, EXCLUDED))
             elif column.kind == DATE or column.note.startswith("looks like dates"):
                 self._out(Finding("date", name, column.note or "a date that orders no rows here", EXCLUDED))
+            elif column.note.startswith(measure.SIGNED):
+                self._out(Finding("text", name, column.note, EXCLUDED))
             elif guesses.looks_like_id(column) or self._names_rows(column, truth, classes):
                 said = f"different in each of the {column.distinct} rows that have it, so it names them"
                 self._out(Finding("identifier", name, said, EXCLUDED))
             elif column.kind == TEXT:
                 said = f"free text, {column.distinct} different values in {len(self.sample)} rows"
                 self._out(Finding("text", name, said, EXCLUDED))
-            elif not name:
-                self._out(Finding("unnamed", name, "a column without a name", EXCLUDED))
 
     def _names_rows(self, column: Column, truth: Floats, classes: bool) -> bool:
         """Whether whole numbers, different in each row, go with the target by chance only."""
@@ -256,12 +264,15 @@ class Table:
             "categories": [column for column in inputs if self.columns[column].kind == CATEGORY],
             "missing": measure.missing_marks(self.columns),
             "format": form.format, "header": form.header, "delimiter": form.delimiter, "encoding": form.encoding,
+            "decimal": self.sample.decimal,
         }  # fmt: skip
+        if self.time.value:
+            data["dates"] = self.columns[self.time.value].pattern
         if self.modality == "timeseries":
             time = self.columns[self.time.value]
             data |= series.windows(self.task.value, self.sample.rows, lengths, self.spans, time)
             data["intervals"] = self.spans_file
-        usual = {"format": "csv", "header": True, "delimiter": ",", "encoding": "utf-8"}
+        usual = {"format": "csv", "header": True, "delimiter": ",", "encoding": "utf-8", "decimal": "."}
         return {key: value for key, value in data.items() if value not in ("", []) and usual.get(key) != value}
 
     def _what(self) -> str:

@@ -205,6 +205,7 @@ def _contract(
         group=table.group,
         time=table.time,
         stride=form.stride,
+        decimal=table.decimal,
     )
 
 

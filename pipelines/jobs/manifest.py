@@ -27,6 +27,7 @@ class ManifestError(Exception):
 class Table:
     """How the files of a table or series are read, and each column's role; "" for a role that no column has.
 
+    `decimal` stands before a number's decimals; `dates` is the pattern of times that are not in ISO 8601, "" for none;
     `sizes` is bytes by file; `parts` names the files that are given as train and test.
     """
 
@@ -34,6 +35,8 @@ class Table:
     delimiter: str
     header: bool
     encoding: str
+    decimal: str
+    dates: str
     names: tuple[str, ...]
     features: tuple[str, ...]
     categories: tuple[str, ...]
@@ -59,6 +62,8 @@ class Table:
             raise ValueError(f"the format '{self.format}' is none of csv, whitespace, parquet")
         if self.format != "parquet" and "a\n".encode(self.encoding)[-2:] != b"a\n":
             raise ValueError(f"lines in {self.encoding} cannot be told apart; save the files as UTF-8")
+        if self.decimal not in (".", ","):
+            raise ValueError(f"'{self.decimal}' stands before no decimals; a point or a comma does")
         if not self.sizes or len(self.sizes) > FILES:
             raise ValueError(f"a table of {len(self.sizes)} files; 1 to {FILES} are read, so join small ones")
 
@@ -138,6 +143,7 @@ def _table(found: Mapping[str, Any]) -> Table:
     if task in ("classification", "regression") and not target:
         raise ValueError(f"{task} needs a target column; name it in [data] target")
     texts = {name: str(given[name] or "") for name in ("format", "delimiter", "encoding", "group", "time")}
+    texts |= {"decimal": str(given.get("decimal") or "."), "dates": str(given.get("dates") or "")}
     lists = {name: tuple(map(str, given[name])) for name in ("names", "features", "categories", "missing")}
     numbers = {name: max(1, int(given[name])) for name in ("window", "stride", "rul_cap")}
     roles: dict[str, Any] = {**texts, **lists, **numbers}

@@ -14,7 +14,6 @@ import itertools
 import json
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -24,7 +23,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from models import tables
+from models import moments, tables
 from models.contract import ANOMALY, Column
 from pipelines.jobs.lake import Lake
 from pipelines.jobs.manifest import Head, ManifestError, Table
@@ -88,7 +87,7 @@ def _native(frame: DataFrame, name: str) -> Any:
 def examine(batches: Iterable[pa.RecordBatch], table: Table, task: str, folder: str) -> Iterator[pa.RecordBatch]:
     """Batches of path, block and line (or the cells of a Parquet row) to batches of ROW."""
     flat = (row for batch in batches for row in zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    spans = [(moment(start), moment(end)) for start, end in table.intervals]
+    spans = [(moment(start, table.dates), moment(end, table.dates)) for start, end in table.intervals]
     for (path, block), rows in itertools.groupby(flat, key=itemgetter(0, 1)):
         file = urllib.parse.unquote(path).rpartition(f"/{folder}")[2]
         if file not in table.sizes:
@@ -155,15 +154,17 @@ def _broken(text: str) -> bool:
     return False
 
 
-def moment(cell: Any) -> float:
-    """A time as a number: the number itself, or the seconds of an ISO-like date. Raises ValueError."""
+def moment(cell: Any, pattern: str = "") -> float:
+    """A time as a number: the number itself, or the seconds of a date (see models.moments). Raises ValueError."""
     if isinstance(cell, (int, float)):
         return float(cell)
     text = str(cell or "").strip()
     if tables.is_number(text):
         return float(text)
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    found = moments.moment(text, pattern)
+    if found is None:
+        raise ValueError(f"'{text}' is no number and no date like {pattern or '2026-01-31 23:59:59'}")
+    return found
 
 
 def _batch(
@@ -180,10 +181,10 @@ def _batch(
     columns = list(zip(*(record[0] if record[1] is None else blank for _, record in some), strict=True))
     cells: Cells = {name: list(column) for name, column in zip(table.names, columns, strict=True)}
     part = next((part for part, names in table.parts.items() if file in names), "train") if table.parts else ""
-    times = _each(cells[table.time], partial(_time, table.time), why) if table.time else [None] * len(some)
+    times = _each(cells[table.time], partial(_time, table), why) if table.time else [None] * len(some)
     units = _each(cells[table.group], partial(_unit, table, part), why) if table.group else [""] * len(some)
     features = [Column(name=name, values=() if name in table.categories else None) for name in table.features]
-    numbers = _sifted(cells, features, table.missing, why)
+    numbers = _sifted(cells, features, table, why)
     words = [[tables.category(cell, table.missing) for cell in cells[name]] for name in table.categories]
     by_row: list[list[str | None]] = [list(row) for row in zip(*words, strict=True)] if words else [[] for _ in some]
     labels, values = _answers(cells, times, table, task, spans, why)
@@ -221,11 +222,11 @@ def _each(cells: Sequence[Any], read: Callable[[Any], Any], why: list[str | None
     return found
 
 
-def _time(name: str, cell: Any) -> float:
+def _time(table: Table, cell: Any) -> float:
     try:
-        return moment(cell)
-    except ValueError:
-        raise ValueError(f"column '{name}': '{cell}' is no number and no date like 2026-01-31 23:59:59") from None
+        return moment(cell, table.dates)
+    except ValueError as error:
+        raise ValueError(f"column '{table.time}': {error}") from None
 
 
 def _unit(table: Table, part: str, cell: Any) -> str:
@@ -236,12 +237,12 @@ def _unit(table: Table, part: str, cell: Any) -> str:
 
 
 def _sifted(
-    cells: Cells, columns: Sequence[Column], missing: Sequence[str], why: list[str | None], start: int = 0
+    cells: Cells, columns: Sequence[Column], table: Table, why: list[str | None], start: int = 0
 ) -> tables.Floats:
     """models.tables.matrix of all rows; one with text in a numeric column gets its `why`, and NaN for values."""
     count = len(cells[columns[0].name])
     try:
-        return tables.matrix(cells, columns, missing)
+        return tables.matrix(cells, columns, table.missing, table.decimal)
     except tables.CorruptTable as error:
         if count == 1:
             why[start] = why[start] or str(error).replace(", row 1:", ":")
@@ -250,7 +251,7 @@ def _sifted(
     first = {column.name: cells[column.name][:half] for column in columns}
     second = {column.name: cells[column.name][half:] for column in columns}
     return np.concatenate(
-        [_sifted(first, columns, missing, why, start), _sifted(second, columns, missing, why, start + half)]
+        [_sifted(first, columns, table, why, start), _sifted(second, columns, table, why, start + half)]
     )
 
 
@@ -279,6 +280,6 @@ def _answers(
 
 def _number(table: Table, cell: Any) -> float:
     try:
-        return float(tables.numbers([cell], table.missing, table.target)[0])
+        return float(tables.numbers([cell], table.missing, table.target, table.decimal)[0])
     except tables.CorruptTable as error:
         raise ValueError(str(error).replace(", row 1:", ":")) from None

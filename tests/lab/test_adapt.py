@@ -49,6 +49,13 @@ def test_pictures_become_settings_that_the_stack_accepts(here: Path) -> None:
     assert (found.data.task, found.data.dataset, found.gate.auroc) == ("anomaly", "gr-e-7", 0.7)
 
 
+def test_names_with_spaces_and_other_letters_are_taken_as_they_are(here: Path) -> None:
+    table(here / "Güte 7" / "Maße & Güte.csv", ["Länge [mm]", "Höhe über Grund", "Güte (neu)"], measures())
+    assert cli.main(["adapt", "Güte 7/Maße & Güte.csv", "--target", "Güte (neu)"]) == 0
+    data = settings(here / "lab.toml").data
+    assert (data.path, data.target) == ("Güte 7/Maße & Güte.csv", "Güte (neu)")
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

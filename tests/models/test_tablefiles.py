@@ -28,7 +28,8 @@ def test_the_file_stays_as_it_came_and_each_column_has_its_role(table: Path, tmp
     assert (tmp_path / "out" / table.name).read_bytes() == table.read_bytes()
     assert found["dataset"] == "gr-e-1"
     assert found["table"] == {
-        "format": "csv", "delimiter": ",", "header": True, "encoding": "utf-8", "names": ["id", "a", "b", "kind"],
+        "format": "csv", "delimiter": ",", "header": True, "encoding": "utf-8", "decimal": ".", "dates": "",
+        "names": ["id", "a", "b", "kind"],
         "features": ["a", "b"], "categories": ["b"], "target": "kind", "group": "", "time": "", "missing": ["?"],
         "window": 30, "stride": 1, "rul_cap": 125, "intervals": [], "parts": {},
     }  # fmt: skip

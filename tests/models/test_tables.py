@@ -46,6 +46,29 @@ def test_text_in_a_number_is_named_with_column_and_row() -> None:
         tables.matrix({"age": ["1", "?", "twelve"], "colour": ["red"] * 3}, COLUMNS, ["?"])
 
 
+@pytest.mark.parametrize(
+    ("text", "decimal", "value"),
+    [
+        ("1,234.5", ".", 1234.5), ("-12,345,678", ".", -12345678), ("1\u202f234.5", ".", 1234.5),
+        ("1'234.5", ".", 1234.5), ("1.234,5", ",", 1234.5), ("0,5", ",", 0.5), ("1 234,5", ",", 1234.5),
+        ("1.234", ",", 1234), ("1,5e3", ",", 1500), ("12.5", ",", 12.5), ("7", ",", 7),
+    ],
+)  # fmt: skip
+def test_numbers_as_countries_write_them(text: str, decimal: str, value: float) -> None:
+    assert tables.numbers([text, None], [], "age", decimal)[0] == value
+
+
+@pytest.mark.parametrize(("text", "decimal"), [("1,23", "."), ("1,2345", "."), ("1,234'567", "."), ("1,2,3", ",")])
+def test_a_comma_at_another_place_is_no_number(text: str, decimal: str) -> None:
+    with pytest.raises(tables.CorruptTable, match=f"row 2: '{text}' is no number"):
+        tables.numbers(["1", text], [], "age", decimal)
+
+
+@pytest.mark.parametrize("body", ["age;colour\n1,5;red\n", "1,5;red\n", 'age,colour\n"1,5",red\n', "1,5\tred\n"])
+def test_a_request_is_read_with_the_contract_s_decimals(body: str) -> None:
+    assert tables.read(body.encode(), contract(decimal=",")).tolist() == [[1.5, 1.0]]
+
+
 def test_a_lacking_column_is_named() -> None:
     with pytest.raises(tables.CorruptTable, match="the column 'colour' is missing; there are age"):
         tables.matrix({"age": ["1"]}, COLUMNS, [])

@@ -87,7 +87,7 @@ def test_the_same_rows_give_the_same_contract(plain: Raw) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("form", ["no header", "semicolon", "whitespace", "parquet", "latin", "quoted"])
+@pytest.mark.parametrize("form", ["no header", "semicolon", "comma", "whitespace", "parquet", "latin", "quoted"])
 def test_any_form_of_a_table_gives_the_same_tensors(plain: Raw, raw: Raw, form: str) -> None:
     lines = rows()
     about: dict[str, Any] = {}
@@ -97,6 +97,13 @@ def test_any_form_of_a_table_gives_the_same_tensors(plain: Raw, raw: Raw, form: 
     elif form == "semicolon":
         raw.text("a.csv", lines, HEADER, ";")
         about = {"delimiter": ";"}
+    elif form == "comma":
+        # 1.000.003,250 as much of Europe writes it.
+        swapped = str.maketrans(",.", ".,")
+        tall = [f"{float(row[2]):,.3f}".translate(swapped) if row[2] else "" for row in lines]
+        raw.text("a.csv", [[row[0].translate(swapped), row[1], y, row[3]] for row, y in zip(lines, tall, strict=True)],
+                 HEADER, ";")  # fmt: skip
+        about = {"delimiter": ";", "decimal": ","}
     elif form == "whitespace":
         raw.put("a.txt", "".join("  ".join(cell or "?" for cell in row) + " \n" for row in lines).encode())
         about = {"format": "whitespace", "header": False}
@@ -118,6 +125,17 @@ def test_any_form_of_a_table_gives_the_same_tensors(plain: Raw, raw: Raw, form: 
     raw.curate()
     wanted = {source.split(":")[1]: tensor.tobytes() for source, tensor in plain.every().items()}
     assert {source.split(":")[1]: tensor.tobytes() for source, tensor in raw.every().items()} == wanted
+
+
+def test_times_in_the_pattern_that_the_settings_name_order_the_rows(raw: Raw) -> None:
+    lines = [[f"{at % 28 + 1}.{at // 28 + 1}.2024", *row[1:]] for at, row in enumerate(rows())]
+    lines[60][0] = "31.2.2024"
+    raw.text("a.csv", lines, HEADER)
+    raw.manifest(time="x", dates="%d.%m.%Y", features=HEADER[1:3], categories=["colour"])
+    raw.curate()
+    place = {int(source.split(":")[1]): split for split in SPLITS for source in raw.table(split)["source"]}
+    assert [place[at] for at in (2, 101, 197, 200)] == ["train", "train", "test", "test"]
+    assert raw.report()["corrupt"][0]["why"] == "column 'x': '31.2.2024' is no number and no date like %d.%m.%Y"
 
 
 def test_a_value_that_training_has_not_seen_is_unknown_in_test(raw: Raw) -> None:

@@ -9,13 +9,18 @@ from datetime import UTC, datetime
 from functools import cache
 
 MONTH = re.compile(r"\d{4}-\d{2}")
-# What is worth trying patterns on: three parts of a date, the month as a number or a word, and perhaps a time.
-WRITTEN = re.compile(r"[A-Za-z]{0,9}\.?\s?\d{1,4}([-/. ]\s?[A-Za-z]{3,9}|[-/.]\d{1,2})?[-/., ]{1,2}\d{2,4}([ T,].*)?")
+# What is worth trying patterns on: three numbers, or a month by its name and a number.
+WRITTEN = re.compile(
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?|\d{1,2}/\d{4}"
+    r"|(?=.*\d)([\d., /-]*)(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}[-/., ].*"
+    r"|\d{1,4}[-/. ](?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
+)
 # Day before month comes first where both would do.
 DAYS = (
     "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d",
-    "%Y.%m.%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d %Y", "%b %d, %Y", "%B %d, %Y",
+    "%Y.%m.%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d %Y", "%b %d, %Y", "%B %d, %Y", "%b-%d-%Y",
 )  # fmt: skip
+MONTHS = ("%m/%Y", "%b %Y", "%b-%Y", "%b-%y", "%Y %b", "%Y-%b", "%B %Y")
 TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
 
 
@@ -56,7 +61,7 @@ def _fitting(text: str) -> Sequence[str]:
 
 @cache
 def _all() -> tuple[str, ...]:
-    return tuple(day + time for day, time in itertools.product(DAYS, TIMES))
+    return (*(day + time for day, time in itertools.product(DAYS, TIMES)), *MONTHS)
 
 
 def _parses(text: str, pattern: str) -> bool:

@@ -27,6 +27,7 @@ SENTINELS = (-99.0, -200.0, -999.0, -9999.0, -99999.0)
 MOST_CATEGORIES = 1000
 MOSTLY = 0.8
 DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
+DAY = re.compile(r"(19|20)\d{6}")
 AMOUNT = re.compile(r"[-+]?\d[\d.,']*")
 SIGNED = "numbers with a sign or a unit in each cell"
 # So many different dates are looked at to find the pattern that they follow.
@@ -94,6 +95,9 @@ def _column(name: str, cells: Sequence[str], sample: Sample, marks: frozenset[st
     many, few = sum(texts[text] for text in numeric), sum(others.values())
     if not texts:
         return Column(name, EMPTY, np.full(len(cells), np.nan), marks=empty - {""})
+    if numeric and not others and all(DAY.fullmatch(text) and moments.moment(text) is not None for text in numeric):
+        values = np.array([moments.moment(text) if text in numeric else np.nan for text in cells], np.float64)
+        return Column(name, DATE, values, marks=empty - {""})
     if many and many >= MOSTLY * (many + few) and not _are_codes(numeric, others, many):
         extra, note = _marks_among(name, "number", others, many, cells, sample) if others else (set(), "")
         return _numbers(name, cells, empty | extra, note)

@@ -96,9 +96,9 @@ def _refuse_titles(path: Path, lines: Sequence[str], kind: str, delimiter: str) 
     """Raises AdaptError for what stands above rows that are all alike: a title, or a header that is a name short."""
     widths = [(number, len(row)) for number, line in enumerate(lines, 1) for row in split([line], kind, delimiter)]
     width, count = Counter(width for _, width in widths).most_common(1)[0]
-    start = next(number for number, found in widths if found == width)
+    start = next(number for number, found in widths if found >= width)
     above = [found for number, found in widths if number < start]
-    if not above or len(above) + count < len(widths) or max(above) >= width or len(above) > count:
+    if not above or count < ALIKE * len(widths) or above[0] >= width:
         return
     if above == [width - 1] and not any(map(_is_value, next(split(lines, kind, delimiter)))):
         raise AdaptError(
@@ -107,7 +107,7 @@ def _refuse_titles(path: Path, lines: Sequence[str], kind: str, delimiter: str) 
         )
     if width > 1:
         raise AdaptError(
-            f"{path}, line {widths[0][0]} is no row of the table, which starts in line {start} with {width} columns",
+            f"{path}, line {widths[0][0]} is no row of the table, which starts in line {start}",
             f"take the lines above line {start} out of the file",
         )
 

@@ -87,7 +87,16 @@ def _order(columns: Mapping[str, Column], time: str, taken: str) -> Guess:
     for name, column in columns.items():
         if name != taken and column.kind == NUMBER and _time_named(column) and ordered(column) and column.distinct > 10:
             return _time(name, 0.8, "its name says time and its numbers grow")
+    if len(columns) == 2:
+        name, reading = columns
+        if taken not in columns and columns[name].kind == columns[reading].kind == NUMBER and counts(columns[name]):
+            return _time(name, 0.7, "its numbers grow evenly beside one reading")
     return _time("", 1.0, "no column orders the rows")
+
+
+def counts(column: Column) -> bool:
+    """Whether the column grows by the same step from each row to the next."""
+    return ordered(column) and regular(column) and column.distinct > 10
 
 
 def ordered(column: Column) -> bool:

@@ -16,6 +16,7 @@ from models.adapt.finding import EXCLUDED, Finding
 Floats = npt.NDArray[np.float64]
 AREA = 0.99
 RANKS = 0.999
+NEARLY = 0.98
 LEAST_ROWS = 8
 # By chance a column foretells so few rows well; below this only what is exact counts.
 LEAST_FOR_AREA = 40
@@ -64,6 +65,9 @@ def follows(values: Floats, truth: Floats, shuffled: bool) -> str:
     rank = float(np.corrcoef(_ranks(mine), _ranks(theirs))[0, 1])
     if abs(rank) >= RANKS:
         return f"its rank correlation with the target is {rank:.4f}"
+    straight = float(np.corrcoef(mine, theirs)[0, 1])
+    if abs(straight) >= RANKS and abs(rank) >= NEARLY:  # one far value alone would give the first
+        return f"its correlation with the target is {straight:.4f}"
     share = _determined(mine, theirs)
     if share >= RANKS:
         return f"its value alone tells the target: held-out R² {share:.4f}"
@@ -83,11 +87,11 @@ def foretells(values: Floats, truth: Floats) -> str:
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     worst = 1.0
     for train, held in ((first, second), (second, first)):
-        chances = _chances(values, truth, kinds, train, held)
+        chances, nearest = _chances(values, truth, kinds, train, held), _nearest(values, truth, train, held)
         for place, kind in enumerate(kinds):
             positive = truth[held] == kind
             if positive.any() and not positive.all():
-                best = area(chances[:, place], positive)
+                best = max(area(chances[:, place], positive), area((nearest == kind).astype(np.float64), positive))
                 if len(kinds) == 2:
                     best = max(best, _raw_area(values, truth, kind, train, held))
                 worst = min(worst, best)
@@ -133,6 +137,16 @@ def _chances(
     np.add.at(table, (bins[train], np.searchsorted(kinds, truth[train])), 1.0)
     prior = np.maximum(table.sum(0) / len(train), 1e-9)
     return np.asarray(((table + prior) / (table.sum(1, keepdims=True) + 1.0))[bins[held]], np.float64)
+
+
+def _nearest(values: Floats, truth: Floats, train: npt.NDArray[np.intp], held: npt.NDArray[np.intp]) -> Floats:
+    """The class of the nearest value in the training half, which bins of few rows are too wide to tell."""
+    filled = _missing_as_value(values)
+    order = train[np.argsort(filled[train], kind="stable")]
+    known, asked = filled[order], filled[held]
+    right = np.clip(np.searchsorted(known, asked), 1, len(known) - 1)
+    closer = np.where(asked - known[right - 1] <= known[right] - asked, right - 1, right)
+    return np.asarray(truth[order][closer], np.float64)
 
 
 def _bins(values: Floats, train: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

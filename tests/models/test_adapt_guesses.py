@@ -59,6 +59,8 @@ def monthly(count: int) -> list[str]:
     ("name", "times"),
     [
         ("date", monthly(96)), ("Month", [day[:7] for day in monthly(96)]), ("YEAR", list(range(1700, 1796))),
+        ("date", [day.replace("-", "") for day in monthly(96)]),
+        ("day", [f"{day[5:7]}/{day[8:]}/{day[:4]}" for day in monthly(96)]),
         ("", [str(START + datetime.timedelta(weeks=n)) for n in range(96)]),
     ],
 )  # fmt: skip
@@ -66,6 +68,11 @@ def test_a_time_and_one_reading_are_a_series(adapt: Adapt, tmp_path: Path, name:
     rows = list(zip(times, noise(96), strict=True))
     data = adapt(table(tmp_path / "a.csv", [name, "sunspots"], rows)).data
     assert (data["modality"], data["task"], data["time"]) == ("timeseries", "anomaly", name or "c0")
+
+
+def test_two_columns_without_header_of_which_one_counts_are_a_series(adapt: Adapt, tmp_path: Path) -> None:
+    data = adapt(table(tmp_path / "a.csv", [], zip(range(1821, 1921), noise(100), strict=True))).data
+    assert (data["modality"], data["time"], data["header"]) == ("timeseries", "c0", False)
 
 
 def test_classes_whose_samples_are_numbered_are_no_machines(adapt: Adapt, tmp_path: Path) -> None:
@@ -109,6 +116,7 @@ def test_rows_with_names_that_the_header_leaves_out_are_told(adapt: Adapt, tmp_p
 
 def test_lines_above_the_header_are_told_apart_from_ragged_rows(adapt: Adapt, tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", ["width", "height", "label"], measures(60))
-    path.write_text("Line 4, shift B\n\nExported 2024-01-31\n" + path.read_text())
+    rows = path.read_text().replace("label", "label,", 1)  # a name too many, as exports have
+    path.write_text("Line 4, shift B\n\nExported 2024-01-31\n" + rows)
     said = adapt.refused(path)
-    assert "line 1 is no row of the table, which starts in line 4 with 3 columns" in said and "above" in said
+    assert "line 1 is no row of the table, which starts in line 4" in said and "above" in said

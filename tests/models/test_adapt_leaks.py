@@ -90,6 +90,57 @@ def test_classes_under_other_names_are_always_caught(
     assert report.data["exclude"] == [name]
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(12, 150), noise=st.floats(0.0, 0.01))
+def test_a_quantity_under_a_little_noise_is_always_caught(seed: int, count: int, noise: float) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=count)
+    copy = -3 * truth + rng.normal(scale=3 * noise * truth.std(), size=count)
+    rows = [[a, b, c] for a, b, c in zip(rng.normal(size=count), copy, truth, strict=True)]
+    report = looked_at(["width", "copy", "amount"], rows, "amount", "regression")
+    assert_caught(report, "copy")
+    assert report.data["exclude"] == ["copy"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1), count=st.integers(60, 150), kinds=st.integers(2, 4), typed=st.booleans()
+)  # fmt: skip
+def test_classes_under_a_little_noise_are_always_caught(seed: int, count: int, kinds: int, typed: bool) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.arange(count) % kinds)
+    copy: list[Any] = (truth + rng.normal(scale=0.08, size=count)).round(3).tolist()
+    if typed:  # names in two ways of writing, each with variants
+        copy = [f"{CLASSES[label]}{'' if rng.random() < 0.5 else '!'}" for label in truth]
+    rows = [[a, b, f"class {label}"] for a, b, label in zip(rng.normal(size=count), copy, truth, strict=True)]
+    report = looked_at(["width", "copy", "kind"], rows, "kind", "classification")
+    assert_caught(report, "copy")
+    assert report.data["exclude"] == ["copy"]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    name=st.sampled_from(["iris", "wine", "breast_cancer", "diabetes"]), place=st.integers(0, 4),
+    disguise=st.sampled_from(sorted(DISGUISES)), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_in_a_real_table_the_disguise_is_caught_and_nothing_else(
+    name: str, place: int, disguise: str, seed: int
+) -> None:
+    from sklearn import datasets
+
+    found = getattr(datasets, f"load_{name}")()
+    names = [*map(str, found.feature_names)]
+    hidden = np.array([DISGUISES[disguise](float(value)) for value in found.target])
+    if name != "diabetes":  # codes in another order
+        hidden = np.random.default_rng(seed).permutation(np.unique(hidden))[found.target]
+    columns = [*found.data.T[:place], hidden, *found.data.T[place:]]
+    header = [*names[:place], "code", *names[place:], "answer"]
+    rows = [[*row, answer] for row, answer in zip(np.stack(columns, 1).tolist(), found.target.tolist(), strict=True)]
+    report = looked_at(header, rows, "answer", "regression" if name == "diabetes" else "classification")
+    assert_caught(report, "code")
+    assert report.data["exclude"] == ["code"]
+
+
 def test_a_score_that_separates_the_classes_alone_is_caught(adapt: Adapt, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 2, 300)

@@ -27,11 +27,16 @@ def test_other_dates_are_read_by_the_pattern_that_fits_them(text: str, pattern: 
     assert moments.moment(text) is None and moments.is_written(text)
 
 
-def test_a_month_is_its_first_day() -> None:
-    assert moments.moment("2024-01") == moments.moment("2024-01-01")
+@pytest.mark.parametrize("text", ["2024-01", "2024 Jan", "Jan-24", "January 2024", "01/2024", "Jan-1-2024"])
+def test_a_month_is_its_first_day(text: str) -> None:
+    pattern = next((found for found, _ in moments.patterns([text])), "")
+    assert moments.moment(text, pattern) == moments.moment("2024-01-01")
 
 
-@pytest.mark.parametrize("text", ["", "soon", "31.02.2024", "12.5", "1.2.3", "V57", "10 mm", "a-b-c", "2024-13-01"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "soon", "31.02.2024", "12.5", "1.2.3", "V57", "10 mm", "a-b-c", "2024-13-01", "May", "march 7th", "1/2"],
+)
 def test_what_is_no_date_is_none(text: str) -> None:
     assert moments.moment(text) is None and not moments.is_written(text)
 

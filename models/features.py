@@ -60,17 +60,23 @@ def decode(data: bytes, shape: Sequence[int]) -> npt.NDArray[np.uint8]:
     values without a fixed range.
     """
     count, height, width = shape
+    pixels = picture(data).convert("L" if count == 1 else "RGB")
+    if pixels.size != (width, height):
+        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+    array = np.asarray(pixels, np.uint8).reshape(height, width, count)
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def picture(data: bytes) -> Image.Image:
+    """The whole picture in 8 bits, in its own size and colours. Raises CorruptSample as `decode` does."""
     with _opened(data) as image:
         try:
-            pixels = _eight_bits(image).convert("L" if count == 1 else "RGB")
-            if pixels.size != (width, height):
-                pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+            image.load()
+            return _eight_bits(image).copy()
         except Exception as error:  # a decoder may raise anything over bytes that someone made up
             if isinstance(error, CorruptSample):
                 raise
             raise CorruptSample(f"cannot be decoded: {error}") from error
-    array = np.asarray(pixels, np.uint8).reshape(height, width, count)
-    return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def sample_id(tensor: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> str:

@@ -19,15 +19,15 @@ from pipelines.jobs.split import SPLITS
 
 def run(spark: SparkSession, lake: Lake, key: str, head: Head, pixels: int, seed: int, corrupt_share: float) -> Curated:
     """What becomes of the files of the manifest at `key`."""
-    found = curate.examined(spark, lake, key, head, pixels).persist(StorageLevel.MEMORY_AND_DISK)
+    found = curate.examined(spark, lake, key, head, pixels).persist(StorageLevel.DISK_ONLY)
     totals = found.agg(
         F.count("*").alias("files"), F.count("why").alias("unusable"), F.max("channels").alias("channels")
     )
     files, unusable, channels = totals.first()
     shape = (channels or 1, pixels, pixels)
     contents = curate.unique(found.filter("why is null"), shape[0], head.grouped)
-    contents = contents.persist(StorageLevel.MEMORY_AND_DISK)
-    samples = curate.placed(contents, head, seed).persist(StorageLevel.MEMORY_AND_DISK)
+    contents = contents.persist(StorageLevel.DISK_ONLY)
+    samples = curate.placed(contents, head, seed).persist(StorageLevel.DISK_ONLY)
     report = _report(found, samples, files, unusable, head, corrupt_share)
     found.unpersist()
     contents.unpersist()

@@ -31,7 +31,7 @@ def run(spark: SparkSession, lake: Lake, key: str, head: Head, seed: int, corrup
     table = head.table
     assert table is not None
     series = head.modality == "timeseries"
-    found = tabulate.examined(spark, lake, key, head).persist(StorageLevel.MEMORY_AND_DISK)
+    found = tabulate.examined(spark, lake, key, head).persist(StorageLevel.DISK_ONLY)
     units = (F.count_distinct("unit") if table.group else F.lit(0)).alias("units")
     totals = found.agg(F.count("*").alias("rows"), F.count("why").alias("corrupt"), units).first().asDict()
     good = found.filter("why is null")
@@ -44,7 +44,7 @@ def run(spark: SparkSession, lake: Lake, key: str, head: Head, seed: int, corrup
     more = {"rows": totals["rows"], "units": totals["units"], "split": _rule(table, series)}
     if totals["rows"] == totals["corrupt"] or len(classes) > datachecks.CLASSES:
         return Curated(samples=found, report=datachecks.check(counts={}, more=more, **given), contract=_no_contract)
-    rows = _sided(good, table, head.task, series, seed).persist(StorageLevel.MEMORY_AND_DISK)
+    rows = _sided(good, table, head.task, series, seed).persist(StorageLevel.DISK_ONLY)
     form = slices.Form(
         task=head.task,
         columns=_columns(rows.filter("split = 'train'"), table),
@@ -54,7 +54,7 @@ def run(spark: SparkSession, lake: Lake, key: str, head: Head, seed: int, corrup
         stride=table.stride,
         cap=table.rul_cap,
     )
-    samples = _samples(rows, table, form, series).persist(StorageLevel.MEMORY_AND_DISK)
+    samples = _samples(rows, table, form, series).persist(StorageLevel.DISK_ONLY)
     counts, left_out, span = _counted(samples, classes)
     if not series:
         given |= _copies(rows)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ from pipelines.jobs.curate import COLUMNS
 from pipelines.jobs.lake import Lake
 from pipelines.jobs.split import SPLITS
 
+PARTITIONS = "spark.sql.shuffle.partitions"
+# Of raw data to a task: with what Spark needs to sort them, a small part of any executor's memory.
+PARTITION_BYTES = 16 * 2**20
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(head, manifest.ManifestError):
         raise head
     pixels, curated = args.pixels or head.pixels, f"curated/{args.run}"
+    spark.conf.set(PARTITIONS, partitions(head, pixels, int(spark.conf.get(PARTITIONS))))
     if head.modality == "image":
         found = curate_images.run(spark, lake, args.key, head, pixels, args.seed, args.corrupt_share)
     else:
@@ -57,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     lake.write(f"{curated}/contract.json", _saved(found.contract()))
     log.info("curated %s: %s", lake.uri(curated), json.dumps(found.report["counts"], sort_keys=True))
     return 0
+
+
+def partitions(head: manifest.Head, pixels: int, least: int) -> int:
+    """Into how many parts Spark cuts what it sorts: `least`, or more where the data are large, so that no part is."""
+    size = sum(head.table.sizes.values()) if head.table else head.files * 3 * pixels * pixels
+    return max(least, math.ceil(size / PARTITION_BYTES))
 
 
 def _refusal(report: dict[str, Any], where: str) -> str:

@@ -71,7 +71,7 @@ def numbered(rows: DataFrame) -> DataFrame:
 def ordered(rows: DataFrame) -> DataFrame:
     """Rows of one long series per `part`, with `n` and `steps`, by a sort that no task sees whole."""
     placed = rows.orderBy("part", *ORDER).withColumn("place", F.monotonically_increasing_id())
-    placed = placed.persist(StorageLevel.MEMORY_AND_DISK)
+    placed = placed.persist(StorageLevel.DISK_ONLY)
     task, within = F.shiftright("place", 33), F.col("place").bitwiseAND((1 << 33) - 1)
     counted = placed.groupBy(task.alias("task"), "part").count().collect()
     parts: dict[str, int] = {}

@@ -17,7 +17,7 @@ from PIL import Image
 from models import curated, drift, features
 from models.contract import Contract
 from pipelines.jobs import etl, split
-from pipelines.jobs.manifest import ManifestError
+from pipelines.jobs.manifest import Head, ManifestError
 
 pytestmark = [pytest.mark.slow, local_spark.QUIET]
 CLASSES = ["dent", "good", "scratch"]
@@ -269,3 +269,12 @@ def test_a_root_or_a_bucket_is_needed(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         etl.main(["--key", "raw/parts/_manifest.json", "--run", "r"])
     assert "one of --bucket and --root" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("files", "parts"), [(10, 4), (2_000_000, 824)])
+def test_what_spark_sorts_is_cut_into_more_parts_where_the_data_are_large(files: int, parts: int) -> None:
+    head = Head(
+        dataset="parts", modality="image", task="classification", classes=("a", "b"), digest="", pixels=PIXELS,
+        files=files, labels={},
+    )  # fmt: skip
+    assert etl.partitions(head, 48, least=4) == parts

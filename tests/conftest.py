@@ -1,10 +1,14 @@
 """Fixtures of the tests that run whole flows."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from copies import Project, copy_project, end
+
+# As the desk's own jobs (lab/child.py), before anything imports torch: waiting threads leave the cores to others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

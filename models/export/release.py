@@ -140,7 +140,7 @@ def _artifact(source: Source, name: str, target: Mapping[str, Any], form: str, s
     folder.mkdir(parents=True)
     graph = scratch / f"{form}.onnx"
     if not graph.is_file():  # the same for every target
-        onnx.export(source.trained, source.contract, graph)
+        onnx.write(net.Answer(source.trained, source.contract), source.contract, graph)
     shutil.copyfile(graph, folder / "model.onnx")
     package.write(
         folder, version=source.version, run=source.run, form=form, contract=source.contract, opset=onnx.OPSET,

@@ -23,8 +23,8 @@ PARTS = 8
 class Calibration:
     """Up to 512 training samples, drawn evenly over classes or the target's range, the same ones each time.
 
-    It is made from a curated folder and reads the training split there. It takes no array and no name of a split, so that
-    a set of test samples cannot be made. Raises curated.CuratedError for a folder without a training split.
+    It is made from a curated folder and reads the training split there. It takes no array and no name of a split, so
+    that a set of test samples cannot be made. Raises curated.CuratedError for a folder without a training split.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -5,7 +5,11 @@ A module of this folder that makes formats has one function, `export(source, for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,3 +47,19 @@ class Exported:
 
 
 Export = Callable[[Source, str, Path], Exported]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters print their steps and warn about their own internals; their errors still rise."""
+    loggers = [logging.getLogger(), logging.getLogger("torch"), logging.getLogger("torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

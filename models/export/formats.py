@@ -68,7 +68,14 @@ def _executorch(name: str, tolerance: float, *more: str) -> Format:
     )  # fmt: skip
 
 
-# Tolerances: an 8-bit mantissa (bf16) and an 8-bit step differ by a few hundredths between kernels, fp16 by thousandths.
+def _aoti(name: str, kind: str, tolerance: float) -> Format:
+    return Format(
+        name=name, exporter="aoti", runtime="aoti", makes=("torch",), runs=("torch",), kinds=(kind,),
+        tolerance=tolerance, slow=True,
+    )  # fmt: skip
+
+
+# Tolerances: an 8-bit mantissa (bf16) and an 8-bit step differ by hundredths between kernels, fp16 by thousandths.
 ALL = (
     _onnx("onnx-fp32", "onnx", (*CPUS, "gpu", "jetson"), 1e-3),
     _onnx("onnx-fp16", "onnx", (*CPUS, "gpu", "jetson"), 1e-2),
@@ -79,18 +86,18 @@ ALL = (
     _openvino("openvino-int8", 5e-2, "nncf"),
     _executorch("executorch-fp32", 1e-3),
     _executorch("executorch-int8", 5e-2, "torchao"),
+    _aoti("aoti-cpu", "x86", 1e-3),
+    _aoti("aoti-cuda", "gpu", 5e-2),
     Format(
-        name="aoti-cpu", exporter="aoti", runtime="aoti", makes=("torch",), runs=("torch",), kinds=("x86",), slow=True
+        name="tensorrt-fp16",
+        exporter="tensorrt",
+        runtime="tensorrt",
+        makes=("onnx", "onnxscript", "onnxruntime"),
+        runs=("tensorrt", "cuda-bindings"),
+        kinds=("gpu", "jetson"),
+        tolerance=1e-2,
     ),
-    Format(
-        name="aoti-cuda", exporter="aoti", runtime="aoti", makes=("torch",), runs=("torch",), kinds=("gpu",),
-        tolerance=5e-2, slow=True,
-    ),  # fmt: skip
-    Format(
-        name="tensorrt-fp16", exporter="tensorrt", runtime="tensorrt", makes=("onnx", "onnxscript"),
-        runs=("tensorrt", "cuda-python"), kinds=("gpu", "jetson"), tolerance=1e-2,
-    ),  # fmt: skip
-)  # fmt: skip
+)
 BY_NAME = {form.name: form for form in ALL}
 
 

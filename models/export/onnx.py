@@ -5,13 +5,8 @@ Normalisation and softmax are inside, so whoever runs it needs to know neither.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -19,7 +14,7 @@ import torch
 from torch import nn
 
 from models.contract import Contract
-from models.export.exporter import Exported, Source
+from models.export.exporter import Exported, Source, quiet
 
 OPSET = 20
 INPUT = "samples"
@@ -54,7 +49,7 @@ def write(answer: nn.Module, contract: Contract, path: Path) -> None:
     # Two samples: a batch of one would be taken for a constant.
     example = torch.zeros((2, *contract.shape), dtype=getattr(torch, contract.dtype))
     batch = torch.export.Dim("batch", min=1)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             wrapped,
             (example,),
@@ -78,7 +73,7 @@ def _halve(path: Path) -> None:
     """Converts a graph in place; inputs and outputs keep their types."""
     from onnxruntime.transformers import float16
 
-    with _quiet():
+    with quiet():
         model = float16.convert_float_to_float16(onnx.load(path), keep_io_types=True)
     _forget_origin(model)
     onnx.save(model, path)
@@ -91,17 +86,3 @@ def _forget_origin(model: onnx.ModelProto) -> None:
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph, model):
         del part.metadata_props[:]
         part.doc_string = ""
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints its steps and warns about its own internals; its errors still rise."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

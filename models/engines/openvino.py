@@ -21,8 +21,8 @@ PRECISION = {"openvino-bf16": "bf16"}
 class Compiled:
     """A compiled model with a few requests, lent to one caller each: a request must not be used by two threads."""
 
-    def __init__(self, compiled: Any, requests: int) -> None:
-        self._compiled = compiled
+    def __init__(self, compiled: Any, tensor: Any, requests: int) -> None:
+        self._compiled, self._tensor = compiled, tensor
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(requests):
             self._free.put(compiled.create_infer_request())
@@ -38,11 +38,19 @@ class Compiled:
         """Raw tensors [N, ...] -> answers [N, K]."""
         request = self._free.get()
         try:
+            # Set by hand: `infer` finds the input's name and type anew each time, which took 40 of 120 microseconds.
             # Shared, not copied: the batch outlives the call, and the answer is copied below.
-            request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+            request.set_input_tensor(self._tensor(_writable(batch), shared_memory=True))
+            request.infer()
             return np.array(request.get_output_tensor(0).data, np.float32)
         finally:
             self._free.put(request)
+
+
+def _writable(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The batch in one piece, as a tensor can share it; a read-only one is copied."""
+    whole = np.ascontiguousarray(batch)
+    return whole if whole.flags.writeable else whole.copy()
 
 
 def load(file: Path, form: str, threads: int) -> Engine:
@@ -59,6 +67,7 @@ def load(file: Path, form: str, threads: int) -> Engine:
         "ENABLE_CPU_PINNING": False,  # pinning fights with what else runs on an endpoint or a device
     }
     try:
-        return Compiled(openvino.Core().compile_model(str(file), "CPU", settings), max(1, threads))
+        compiled = openvino.Core().compile_model(str(file), "CPU", settings)
+        return Compiled(compiled, openvino.Tensor, max(1, threads))
     except Exception as error:
         raise EngineError(f"openvino does not load {file.name}: {error}") from error

@@ -45,8 +45,11 @@ class Lowered(nn.Module):
 
 
 def _compile(program: Any, path: Path, cuda: bool) -> None:
-    """On a GPU it is worth its minutes to try kernels for each operator; on a CPU it is freezing that pays."""
+    """On a GPU it is worth its minutes to try kernels for each operator; on a CPU it is freezing that pays.
+
+    CUDA graphs are no matter of the package: the engine captures them when it loads.
+    """
     from torch._inductor import aoti_compile_and_package
 
-    options = {"max_autotune": True, "triton.cudagraphs": True} if cuda else {"freezing": True}
+    options = {"max_autotune": True} if cuda else {"freezing": True}
     aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)

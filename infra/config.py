@@ -215,6 +215,11 @@ class Settings(Table):
         return self
 
     @property
+    def exported(self) -> frozenset[str]:
+        """The formats that may ship to any target: the export job must be able to make them."""
+        return frozenset(form for target in self.targets.values() for form in target.formats)
+
+    @property
     def served(self) -> frozenset[str]:
         """The formats that the endpoint may receive."""
         return frozenset(self.targets[REQUIRED[0]].formats)

@@ -37,7 +37,7 @@ class LabStack(Stack):
                 self, f"{name.title()}Image", name=name, names=names, key=lake.key, context=context, staging=staging
             )
             for name, context in (
-                ("job", images.job_context(staging, region, settings.served | settings.at_the_edge)),
+                ("job", images.job_context(staging, region, settings.exported)),
                 ("serve", images.serve_context(staging, settings.served)),
             )
         }
@@ -122,7 +122,7 @@ class LabStack(Stack):
     def _extras(self, runtime: str) -> tuple[str, ...]:
         """What the formats of `[targets]` add to a runtime."""
         if runtime == "job":
-            return bundles.exporting(self._settings.served | self._settings.at_the_edge)
+            return bundles.exporting(self._settings.exported)
         formats = {"serve": self._settings.served, "edge": self._settings.at_the_edge}.get(runtime, frozenset())
         return bundles.running(bundles.SERVE, formats).extras
 

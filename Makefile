@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench install-bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,8 @@ check: .venv/dev.stamp  ## format, lint, types, architecture, fast tests
 format: .venv/dev.stamp  ## rewrite the sources in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+install-bench: .venv/bench.stamp  ## every exporter, runtime and server that the benchmarks compare with
 
 bench: .venv/lab.stamp  ## the engine's own time, cold and warm (benchmarks/README.md)
 	@$(BIN)/python -m lab bench flow
@@ -53,6 +55,13 @@ clean:  ## forget every local run and build; .venv stays
 .venv/lab.stamp: .venv/torch.stamp pyproject.toml requirements.lock
 	@echo "Installing the lab (the first time takes a few minutes)"
 	@$(PIP) -c requirements.lock -e '.[lab]'
+	@touch $@
+
+# executorch alone: its language-model exporter requires what contradicts moto's pins; the extra names what it imports.
+.venv/bench.stamp: .venv/lab.stamp
+	@echo "Installing what the benchmarks compare with"
+	@$(PIP) -c requirements.lock -e '.[bench]'
+	@$(PIP) --no-deps "$$(grep '^executorch==' requirements.lock)"
 	@touch $@
 
 .venv/dev.stamp: .venv/lab.stamp

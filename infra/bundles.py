@@ -7,8 +7,8 @@ turn, travels with it, and nothing else does; data files are listed. Paths in a 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ class Bundle:
     data: tuple[str, ...] = ()
     form: Literal["zip", "tar.gz"] = "zip"
     lists_requirements: bool = False
+    extras: tuple[str, ...] = ()
 
     def files(self, root: Path) -> dict[str, bytes]:
         """Path inside the bundle -> content. Raises BundleError for what is not there or does not parse."""
@@ -40,7 +41,7 @@ class Bundle:
         paths = closure(root, self.entries) | set(self.data)
         files = {path: (root / path).read_bytes() for path in paths}
         if self.lists_requirements:
-            files["requirements.txt"] = requirements(root, self.runtime)
+            files["requirements.txt"] = requirements(root, self.runtime, self.extras)
         return files
 
     def archive(self, root: Path, extra: Mapping[str, bytes] | None = None) -> bytes:
@@ -49,9 +50,22 @@ class Bundle:
         return archives.zipped(files) if self.form == "zip" else archives.tarred(files)
 
 
-def requirements(root: Path, runtime: str) -> bytes:
-    """A runtime's pins as the text of a `requirements.txt`."""
-    return ("\n".join(pins.pins(root, runtime)) + "\n").encode()
+def requirements(root: Path, runtime: str, extras: Iterable[str] = ()) -> bytes:
+    """A runtime's pins, and those of more extras, as the text of a `requirements.txt`."""
+    return ("\n".join(pins.pins(root, runtime, extras)) + "\n").encode()
+
+
+def running(bundle: Bundle, formats: Iterable[str]) -> Bundle:
+    """The bundle with the engines that these formats run on, and with what those require."""
+    engines = sorted({ENGINES[form.partition("-")[0]] for form in formats})
+    entries = dict.fromkeys((*bundle.entries, *(f"models/engines/{engine}.py" for engine in engines)))
+    return replace(bundle, entries=tuple(entries), extras=tuple(name for name in engines if name in RUNS))
+
+
+def exporting(formats: Iterable[str]) -> tuple[str, ...]:
+    """The extras that the export job needs to make and measure these formats."""
+    runtimes = {ENGINES[form.partition("-")[0]] for form in formats}
+    return tuple(sorted(MAKES[name] for name in runtimes if name in MAKES))
 
 
 def closure(root: Path, entries: tuple[str, ...]) -> set[str]:
@@ -102,6 +116,23 @@ def _jobs(*names: str) -> tuple[str, ...]:
     return tuple(f"pipelines/jobs/{name}.py" for name in names)
 
 
+# What runs a format, by the first part of its name; models.engines imports it by this name, so no import shows it.
+ENGINES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "executorch": "executorch",
+    "aoti": "aoti",
+    "tensorrt": "tensorrt",
+}
+# Extras of pyproject.toml: what runs a runtime's artefacts beside onnxruntime, and what makes them. TensorRT has none:
+# it comes with NVIDIA's images and JetPack.
+RUNS = ("aoti", "executorch", "openvino")
+MAKES = {"executorch": "executorch-export", "openvino": "openvino-export"}
+EVERY_ENGINE = tuple(f"models/engines/{engine}.py" for engine in ENGINES.values())
+EVERY_EXPORTER = tuple(
+    f"models/export/{name}.py" for name in ("onnx", "onnx_int8", "openvino", "executorch", "aoti", "tensorrt")
+)
+
 GATE = _function("gate")
 REGISTER = _function("register")
 RELEASE = _function("release", "edge/recipes/model.json")
@@ -109,12 +140,14 @@ FAILURE = _function("failure")
 FEEDBACK = _function("feedback")
 ETL = Bundle(name="etl", runtime="glue", entries=_jobs("etl"))
 TRAIN = Bundle(name="train", runtime="job", entries=_jobs("train"), form="tar.gz")
-PROCESSING = Bundle(name="processing", runtime="job", entries=_jobs("evaluate", "export", "watch"))
-SERVE = Bundle(name="serve", runtime="serve", entries=_jobs("serve"))
+PROCESSING = Bundle(
+    name="processing", runtime="job", entries=(*_jobs("evaluate", "export", "watch"), *EVERY_EXPORTER, *EVERY_ENGINE)
+)
+SERVE = Bundle(name="serve", runtime="serve", entries=(*_jobs("serve"), "models/engines/onnxruntime.py"))
 EDGE = Bundle(
     name="edge",
     runtime="edge",
-    entries=("edge/inference.py", "edge/install.py", "edge/stager.py"),
+    entries=("edge/inference.py", "edge/install.py", "edge/stager.py", "models/engines/onnxruntime.py"),
     lists_requirements=True,
 )
 

@@ -19,7 +19,9 @@ from pydantic_core import ErrorDetails
 
 from infra.builtin import own_tables
 
-TARGETS = ("cloud-cpu", "edge-x86")
+# What a release can be made for; the endpoint and the desk's devices need the first two.
+TARGETS = ("cloud-cpu", "edge-x86", "cloud-gpu", "edge-arm64", "edge-jetson")
+REQUIRED = ("cloud-cpu", "edge-x86")
 METRICS = (
     "accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision", "log_loss",
     "mae", "rmse", "r2", "nasa_score",
@@ -30,6 +32,10 @@ TASKS = {
     "timeseries": ("classification", "regression", "rul", "anomaly"),
 }
 
+FORMAT = Literal[
+    "onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-int8-dynamic", "openvino-fp32", "openvino-bf16", "openvino-int8",
+    "executorch-fp32", "executorch-int8", "aoti-cpu", "aoti-cuda", "tensorrt-fp16",
+]  # fmt: skip
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -131,11 +137,18 @@ class Gate(Table):
 
 
 class Target(Table):
-    """`[targets.NAME]`: where an artefact must run, in which formats it is tried, and what it may cost there."""
+    """`[targets.NAME]`: where an artefact must run, in which formats it may ship, and what it may cost there.
 
-    formats: Annotated[list[Literal["onnx-fp32"]], Field(min_length=1)] = ["onnx-fp32"]
+    Every format that makes sense there is measured where its packages are installed; `measure = "allowed"` keeps to
+    `formats`. `batch` is what throughput is measured at, `disk_mb` is for the artefact and all that it needs beside it.
+    """
+
+    formats: Annotated[list[FORMAT], Field(min_length=1)] = ["onnx-fp32", "onnx-fp16", "onnx-int8", "onnx-int8-dynamic"]
+    measure: Literal["all", "allowed"] = "all"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    batch: Annotated[int, Field(ge=1, le=1024)] = 8
     memory_mb: Annotated[int, Field(ge=64)] = 2048
+    disk_mb: Annotated[int, Field(ge=1)] | None = None
     p95_ms: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -171,7 +184,7 @@ class Settings(Table):
     data: Data = Data()
     train: Train = Train()
     gate: Gate = Gate(accuracy=0.95)
-    targets: dict[str, Target] = {name: Target() for name in TARGETS}
+    targets: dict[str, Target] = {name: Target() for name in REQUIRED}
     serving: Serving = Serving()
     edge: Edge = Edge()
     budget: Budget = Budget()
@@ -181,7 +194,7 @@ class Settings(Table):
         for name in self.targets:
             if name not in TARGETS:
                 raise ValueError(f"[targets] {name} is unknown; allowed: {', '.join(TARGETS)}")
-        missing = [name for name in TARGETS if name not in self.targets]
+        missing = [name for name in REQUIRED if name not in self.targets]
         if missing:
             raise ValueError(f"[targets.{missing[0]}] is missing; the endpoint and the device each need their target")
         return self
@@ -200,6 +213,23 @@ class Settings(Table):
         if all(getattr(self.gate, metric) is None for metric in METRICS):
             raise ValueError(f"[gate] names no metric, so any model would pass; give one of {', '.join(METRICS)}")
         return self
+
+    @property
+    def exported(self) -> frozenset[str]:
+        """The formats that may ship to any target: the export job must be able to make them."""
+        return frozenset(form for target in self.targets.values() for form in target.formats)
+
+    @property
+    def served(self) -> frozenset[str]:
+        """The formats that the endpoint may receive."""
+        return frozenset(self.targets[REQUIRED[0]].formats)
+
+    @property
+    def at_the_edge(self) -> frozenset[str]:
+        """The formats that a device may receive, of whatever kind it is."""
+        return frozenset(
+            form for name, target in self.targets.items() if name.startswith("edge-") for form in target.formats
+        )
 
     @property
     def prefix(self) -> str:

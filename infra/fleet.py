@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from aws_cdk import aws_greengrassv2 as greengrass
@@ -13,6 +13,7 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from infra import archives, bundles
+from infra.config import Settings
 from infra.lake import Lake
 from infra.naming import Names
 from infra.permissions import Allow, role
@@ -26,16 +27,19 @@ THING = "${iot:Connection.Thing.ThingName}"
 class Fleet(Construct):
     """Thing groups, thing policy, device role and alias, runtime component, its deployment to the core group."""
 
-    def __init__(self, scope: Construct, id: str, *, names: Names, lake: Lake, staging: Staging) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, settings: Settings, names: Names, lake: Lake, staging: Staging
+    ) -> None:
         super().__init__(scope, id)
         self._names = names
+        edge = bundles.running(bundles.EDGE, settings.at_the_edge)
         self.runtime_component = names.component("Inference")
         self.model_component = names.component("Model")
         self.groups = {name: self._group(name) for name in ("core", "canary", "fleet")}
-        self.bundle = staging.asset(self, "Bundle", staging.archive(bundles.EDGE))
+        self.bundle = staging.asset(self, "Bundle", staging.archive(edge))
         self._device(lake)
         recipe = (staging.root / "edge/recipes/inference.json").read_text("utf-8")
-        self.runtime_version = self._version(recipe, staging.root)
+        self.runtime_version = self._version(recipe, edge.files(staging.root))
         self._runtime(recipe)
 
     @property
@@ -121,9 +125,9 @@ class Fleet(Construct):
         ]
         return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement} for statement in statements]}
 
-    def _version(self, recipe: str, root: Path) -> str:
+    def _version(self, recipe: str, files: Mapping[str, bytes]) -> str:
         """A component version cannot change, so its number follows from recipe, names and code."""
-        content = {**bundles.EDGE.files(root), "recipe": recipe.encode(), "prefix": self._names.prefix.encode()}
+        content = {**files, "recipe": recipe.encode(), "prefix": self._names.prefix.encode()}
         number = int(hashlib.sha256(archives.digest(content).encode()).hexdigest()[:7], 16)
         return f"1.0.{number}"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 
 from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_codebuild as codebuild
@@ -168,16 +169,17 @@ def training_registry(region: str) -> str:
     return f"{_training_account(region)}.dkr.ecr.{region}.{RegionInfo.get(region).domain_suffix}"
 
 
-def job_context(staging: Staging, region: str) -> bytes:
+def job_context(staging: Staging, region: str, formats: Iterable[str] = ()) -> bytes:
     """Build context of the image of all training and processing jobs: their code arrives at run time."""
     dockerfile = JOB_DOCKERFILE.format(base=f"{training_registry(region)}/{TRAINING_IMAGE}")
-    return _context(dockerfile, bundles.requirements(staging.root, "job"))
+    return _context(dockerfile, bundles.requirements(staging.root, "job", bundles.exporting(formats)))
 
 
-def serve_context(staging: Staging) -> bytes:
-    """Build context of the endpoint's image, which carries its code."""
-    files = bundles.SERVE.files(staging.root)
-    return _context(SERVE_DOCKERFILE.format(base=PYTHON_IMAGE), bundles.requirements(staging.root, "serve"), files)
+def serve_context(staging: Staging, formats: Iterable[str] = ()) -> bytes:
+    """Build context of the endpoint's image, which carries its code and the engines of `formats`."""
+    bundle = bundles.running(bundles.SERVE, formats)
+    wanted = bundles.requirements(staging.root, "serve", bundle.extras)
+    return _context(SERVE_DOCKERFILE.format(base=PYTHON_IMAGE), wanted, bundle.files(staging.root))
 
 
 def _context(dockerfile: str, requirements: bytes, files: dict[str, bytes] | None = None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 RUNTIMES = ("lambda", "glue", "job", "serve", "edge")
@@ -13,19 +14,19 @@ class PinError(Exception):
     """A runtime's package has no pin, in one line."""
 
 
-def pins(root: Path, runtime: str) -> list[str]:
-    """The requirements of one runtime as exact pins, such as `numpy==2.4.6`, sorted. Raises PinError."""
-    extras = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+def pins(root: Path, runtime: str, extras: Iterable[str] = ()) -> list[str]:
+    """The requirements of one runtime, and of more extras, as exact pins, such as `numpy==2.4.6`. Raises PinError."""
+    named = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     locked = _locked((root / "requirements.lock").read_text("utf-8"))
     found = []
-    for requirement in extras[runtime]:
+    for requirement in (item for name in (runtime, *extras) for item in named[name]):
         name = _normal(re.split(r"[\[<>=!~;\s]", requirement, maxsplit=1)[0])
         if name not in locked:
             raise PinError(
                 f"requirements.lock has no pin for {name}, which the extra '{runtime}' of pyproject.toml asks"
             )
         found.append(locked[name])
-    return sorted(found)
+    return sorted(set(found))
 
 
 def _locked(text: str) -> dict[str, str]:

@@ -37,14 +37,14 @@ class LabStack(Stack):
                 self, f"{name.title()}Image", name=name, names=names, key=lake.key, context=context, staging=staging
             )
             for name, context in (
-                ("job", images.job_context(staging, region)),
-                ("serve", images.serve_context(staging)),
+                ("job", images.job_context(staging, region, settings.exported)),
+                ("serve", images.serve_context(staging, settings.served)),
             )
         }
         job, serve = self._images["job"], self._images["serve"]
         training = Training(self, "Training", settings=settings, names=names, lake=lake, image=job, staging=staging)
         serving = Serving(self, "Serving", settings=settings, names=names, lake=lake, image=serve)
-        fleet = Fleet(self, "Fleet", names=names, lake=lake, staging=staging)
+        fleet = Fleet(self, "Fleet", settings=settings, names=names, lake=lake, staging=staging)
         decisions = Decisions(
             self,
             "Decisions",
@@ -110,12 +110,21 @@ class LabStack(Stack):
             "region": self._settings.lab.region,
             "prefix": self._settings.prefix,
             "settings": self._settings.resolved(),
-            "runtimes": {name: pins.pins(root, name) for name in pins.RUNTIMES},
+            "runtimes": {name: pins.pins(root, name, self._extras(name)) for name in pins.RUNTIMES},
+            # What the export job measures beyond what may ship, where it is installed.
+            "optional": {"job": pins.pins(root, "exporters")},
             "images": {
                 name: {"repository": image.repository_name, "tag": image.tag, "project": image.project_name}
                 for name, image in self._images.items()
             },
         }
+
+    def _extras(self, runtime: str) -> tuple[str, ...]:
+        """What the formats of `[targets]` add to a runtime."""
+        if runtime == "job":
+            return bundles.exporting(self._settings.exported)
+        formats = {"serve": self._settings.served, "edge": self._settings.at_the_edge}.get(runtime, frozenset())
+        return bundles.running(bundles.SERVE, formats).extras
 
     def _code(self) -> str:
         """Hash of settings and code: the same data under another gate or another net is another run."""

@@ -24,6 +24,7 @@ from infra.staging import Staging, object_arn, uri
 RUN = "$.manifest.run"
 JOB = "$.manifest.job"
 ML = "/opt/ml"
+LONGEST = 256
 METRICS = ("train_loss", "val_loss", "best_val_loss")
 # What a search varies, around what serves most data well.
 SEARCHED = (
@@ -181,10 +182,15 @@ class Training(Construct):
 
     def export(self) -> dict[str, Any]:
         """CreateProcessingJob: every target's formats, measured, the best chosen."""
-        targets = {name: target.model_dump(mode="json") for name, target in self._settings.targets.items()}
+        settings = self._settings.resolved()
+        limits = {key: settings["gate"][key] for key in ("max_metric_drop", "min_agreement")}
         return self._processing(
             "export",
-            entry=["python", "-m", "pipelines.jobs.export", "--targets", json.dumps(targets, sort_keys=True)],
+            entry=[
+                *("python", "-m", "pipelines.jobs.export"),
+                *("--targets", *_pieces(settings["targets"])),
+                *("--limits", *_pieces(limits)),
+            ],
             outputs=[
                 _output("release", f"s3://{self._lake.data.bucket_name}/releases/"),
                 _output("export", self._below("runs/{}/export/")),
@@ -244,6 +250,16 @@ class Training(Construct):
         if not app.startswith("arn:"):
             return []
         return [Allow(actions=["sagemaker:CallMlflowAppApi"], on=[app])]
+
+
+def _pieces(document: dict[str, Any]) -> list[str]:
+    """JSON in pieces: SageMaker takes no argument that is longer than 256 characters."""
+    pieces = [""]
+    for part in json.dumps(document, sort_keys=True, separators=(",", ":")).replace(",", ",\n").splitlines():
+        if len(pieces[-1]) + len(part) > LONGEST:
+            pieces.append("")
+        pieces[-1] += part
+    return pieces
 
 
 def _job(name: str) -> str:

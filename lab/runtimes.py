@@ -40,17 +40,22 @@ def resolve(engine: Engine, name: str, grants: Sequence[str] = ()) -> Runtime:
     if name not in pins:
         known = ", ".join(sorted(pins)) or "none"
         raise EngineError(f"the assembly has no runtime {name!r}", f"lab.json names: {known}")
-    packages, missing = _closure(tuple(pins[name]) + tuple(grants))
+    optional = engine.settings().get("optional", {}).get(name, [])
+    packages, missing = _closure(tuple(pins[name]) + tuple(grants), tuple(optional))
     return Runtime(name, packages, missing)
 
 
 @functools.cache
-def _closure(requirements: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Top-level import names of `requirements` and all they require, and the optional ones that are absent."""
+def _closure(requirements: tuple[str, ...], optional: tuple[str, ...] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Top-level import names of `requirements` and all they require, and the optional ones that are absent.
+
+    Those of `optional` are admitted where they are installed, and their absence is no news.
+    """
     seen: dict[str, frozenset[str]] = {}
     names: set[str] = set()
     missing: list[str] = []
-    queue = [(Requirement(text), True) for text in requirements]
+    wished = [Requirement(text) for text in optional if _installed(Requirement(text).name)]
+    queue = [(Requirement(text), True) for text in requirements] + [(wish, True) for wish in wished]
     while queue:
         requirement, direct = queue.pop()
         key = canonicalize_name(requirement.name)
@@ -63,7 +68,8 @@ def _closure(requirements: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str,
         except importlib.metadata.PackageNotFoundError:
             # What a dependency lists and pip left out is no pin of ours; importing it fails by itself.
             if direct and key not in OPTIONAL:
-                raise EngineError(f"{requirement} is pinned but not installed", "run make demo again") from None
+                hint = "run make demo again; make install-bench, when [targets] allows more than onnx formats"
+                raise EngineError(f"{requirement} is pinned but not installed", hint) from None
             missing.append(requirement.name)
             continue
         if direct:
@@ -71,6 +77,14 @@ def _closure(requirements: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str,
         names.update(top_level_names(found))
         queue += [(wanted, False) for wanted in _wants(found, seen[key])]
     return tuple(sorted(names)), tuple(missing)
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _check(requirement: Requirement, installed: str) -> None:

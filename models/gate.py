@@ -7,7 +7,7 @@ the others are switches and limits of a release. Standard library only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -19,6 +19,8 @@ METRICS = {
 SETTINGS = {"beat_baseline", "beat_champion", "max_metric_drop", "min_agreement", "ship_baseline"}
 # The metric that a model must win on, by task.
 LEADING = {"classification": "accuracy", "regression": "rmse", "rul": "rmse", "anomaly": "macro_f1"}
+# CPU time by wall time beyond which a single-threaded candidate was not: a clock's noise stays below.
+BUSY = 1.05
 # What is shipped unless a baseline is.
 MODEL = "model"
 
@@ -88,27 +90,60 @@ def decide_release(export: Mapping[str, Any], thresholds: Mapping[str, Any], tar
         rows = [row for row in export["artifacts"] if row["target"] == name]
         chosen = [row for row in rows if row.get("chosen")]
         if not chosen:
-            why = "; ".join(str(row.get("skipped")) for row in rows) or "nothing was exported for it"
+            told = (f"{row['format']}: {row.get('skipped') or row.get('dropped')}" for row in rows)
+            why = "; ".join(told) or "nothing was exported for it"
             reasons.append(f"{name}: no artefact: {why}")
             continue
         reasons += _artifact(name, chosen[0], thresholds, target)
     return Decision(not reasons, reasons)
 
 
+def drops(row: Mapping[str, Any], thresholds: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
+    """Why a measured candidate must not ship to a target, in words; empty for one that may.
+
+    `row` is one of a release's manifest, `target` its table in `[targets]`.
+    """
+    reasons = [text for _, text in _missed(row, thresholds, target)]
+    share, threads = row.get("cpu_per_wall"), int(target.get("threads", 1))
+    if _number(share) and share > threads * BUSY:
+        reasons.append(f"it used {share:.2f} cores where the target gives it {threads}")
+    if row["format"] not in target.get("formats", [row["format"]]):
+        reasons.append("not among [targets.X] formats".replace("X", str(row["target"])))
+    return reasons
+
+
 def _artifact(name: str, row: Mapping[str, Any], thresholds: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
+    return [f"{name} ({row['format']}): {text}" for _, text in _missed(row, thresholds, target)]
+
+
+def _missed(
+    row: Mapping[str, Any], thresholds: Mapping[str, Any], target: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """The limits of a release that an artefact misses: key, and the figure beside what is wanted."""
     limits = (
         ("agreement", thresholds.get("min_agreement"), True, "min_agreement"),
         ("metric_drop", thresholds.get("max_metric_drop"), False, "max_metric_drop"),
         ("p95_ms", target.get("p95_ms"), False, "p95_ms"),
+        ("peak_mb", target.get("memory_mb"), False, "memory_mb"),
+        ("disk_mb", target.get("disk_mb"), False, "disk_mb"),
     )
-    reasons = []
+    figures = {**row, "disk_mb": _disk(row)}
     for key, limit, minimum, called in limits:
-        if limit is not None and not _meets(row.get(key), float(limit), minimum):
+        # A release that was written before memory and disk were measured has no such figures.
+        if limit is None or (key in ("peak_mb", "disk_mb") and figures.get(key) is None):
+            continue
+        low = row.get("metric_drop_low")
+        if key == "metric_drop" and _number(low) and low <= 0:
+            continue  # chance explains it: the paired 95 % interval holds no loss at all
+        if not _meets(figures.get(key), float(limit), minimum):
             wanted = "at least" if minimum else "at most"
-            reasons.append(
-                f"{name} ({row['format']}): {key} is {_figure(row.get(key))}, {called} wants {wanted} {limit:g}"
-            )
-    return reasons
+            yield key, f"{key} is {_figure(figures.get(key))}, {called} wants {wanted} {limit:g}"
+
+
+def _disk(row: Mapping[str, Any]) -> float | None:
+    """Megabytes of an artefact and of what must be installed beside it."""
+    beside = row.get("install_mb")
+    return beside + row["bytes"] / 1e6 if _number(beside) else None
 
 
 def _limit(name: str, figures: Mapping[str, Any], limit: float) -> list[str]:

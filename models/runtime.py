@@ -1,11 +1,12 @@
-"""A released model on onnxruntime: checked before it is trusted, on endpoint and device.
+"""A released model, whatever runs it: checked before it is trusted, on endpoint and device.
 
     N samples in a batch, each a raw tensor of the contract   K classes, or 1 where the answer is a number
 
-A package is a folder: `model.onnx`, `contract.json`, `golden.npz`, and `model.json`, which names the sha256 of every
-other file. `Model.load` goes through the gate in this order, and stops at the first finding: every file there and
-unchanged, a schema and an opset we know, the graph loads, its input is the contract's, a warm-up runs, the golden
-samples give the golden answers, and the 95th percentile stays within the budget, if there is one.
+A package is a folder: the artefact's files, `contract.json`, `golden.npz`, and `model.json`, which names the format,
+the runtime and the sha256 of every other file. `Model.load` goes through the gate in this order, and stops at the first
+finding: every file there and unchanged, a schema and an opset we know, the runtime is here, the artefact loads, its
+input is the contract's, a warm-up runs, the golden samples give the golden answers, and the 95th percentile stays
+within the budget, if there is one.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ import numpy.typing as npt
 
 from models import drift, features
 from models.contract import Contract, ContractError
+from models.engines import engine
 
 SCHEMA = 1
 OPSETS = range(13, 25)
+# The runtimes whose artefact is an ONNX file, and so has an opset.
+ONNX = ("onnxruntime", "tensorrt")
+# What a package says that was written when there was one format.
+FIRST: dict[str, Any] = {"format": "onnx-fp32", "runtime": "onnxruntime", "files": ["model.onnx"]}
 WARM_UP = 3
 TIMED = 20
 # A device under load jitters; the budget is meant for the model, not for one unlucky scheduling.
@@ -37,11 +43,13 @@ SLACK = 1.5
 
 Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
-TENSOR = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
 class PackageError(Exception):
-    """A package that must not serve. `code` is one of missing, digest, schema, opset, load, shape, golden, slow."""
+    """A package that must not serve.
+
+    `code` is one of missing, digest, schema, opset, runtime, load, shape, golden, slow.
+    """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -85,11 +93,10 @@ class Prediction:
 
 
 class Model:
-    """One checked package, ready to answer. Thread-safe: onnxruntime's session is, and nothing else changes."""
+    """One checked package, ready to answer. Thread-safe: its engine is, and nothing else changes."""
 
-    def __init__(self, session: Any, contract: Contract, about: dict[str, Any], sha256: str) -> None:
-        self._session = session
-        self._input = str(session.get_inputs()[0].name)
+    def __init__(self, loaded: engine.Engine, contract: Contract, about: dict[str, Any], sha256: str) -> None:
+        self._engine = loaded
         self.contract = contract
         self.about = about
         self.version = str(about["version"])
@@ -103,9 +110,9 @@ class Model:
         """
         about = describe(package)
         contract = _contract(package)
-        session = _session(package / about["file"], threads)
-        _check_input(session, contract)
-        model = cls(session, contract, about, about["sha256"][about["file"]])
+        loaded = _engine(package, about, threads or _cores())
+        _check_input(loaded, contract)
+        model = cls(loaded, contract, about, about["sha256"][about["file"]])
         golden_in, golden_out = _golden(package, contract)
         model._warm_up(golden_in)
         model._check_golden(golden_in, golden_out, about["tolerance"])
@@ -119,7 +126,7 @@ class Model:
         if batch.dtype != contract.dtype or tuple(batch.shape[1:]) != tuple(contract.shape):
             wanted = "N, " + ", ".join(map(str, contract.shape))
             raise ValueError(f"expected {contract.dtype} [{wanted}], got {batch.dtype} {list(batch.shape)}")
-        answers = np.asarray(self._session.run(None, {self._input: batch})[0], np.float32)
+        answers = self._engine.run(batch)
         if not contract.categorical:
             return Prediction(answers)
         return Prediction(answers, tuple(contract.classes[i] for i in answers.argmax(axis=1)))
@@ -165,7 +172,7 @@ def timed(model: Model, batch: Batch, rounds: int) -> list[float]:
 
 
 def describe(package: Path) -> dict[str, Any]:
-    """`model.json` of a package whose files are all there and unchanged, with `file`, the graph's name, added.
+    """`model.json` of a package whose files are all there and unchanged, with `file`, what its runtime loads, added.
 
     Raises PackageError: missing, digest, schema or opset.
     """
@@ -175,24 +182,27 @@ def describe(package: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads(path.read_text("utf-8"))
         digests = dict(about["sha256"])
-        schema, opset = int(about["schema"]), int(about["opset"])
+        schema, opset = int(about["schema"]), about["opset"]
+        opset = int(opset) if about.get("runtime", "onnxruntime") in ONNX else None
         budget, tolerance = about["p95_ms"], float(about["tolerance"])
         numbers = {"p95_ms": None if budget is None else float(budget), "tolerance": tolerance}
         if any(value is not None and not 0 <= value < math.inf for value in numbers.values()):
             raise ValueError(f"p95_ms is {budget} and tolerance {tolerance}")
-        about = {**about, "version": str(about["version"]), **numbers}
-    except (ValueError, KeyError, TypeError) as error:
+        about = {**FIRST, **about, "version": str(about["version"]), **numbers}
+        files = [str(name) for name in about["files"]]
+        about |= {"runtime": str(about["runtime"]), "files": files, "file": files[0]}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise PackageError("schema", f"model.json is not what this runtime reads: {error!r}") from error
     if schema != SCHEMA:
         raise PackageError("schema", f"model.json has schema {schema}, this runtime reads {SCHEMA}")
     for name, expected in sorted(digests.items()):
         _check_file(package, name, str(expected))
-    for name in ("model.onnx", "contract.json", "golden.npz"):
+    for name in (*about["files"], "contract.json", "golden.npz"):
         if name not in digests:
             raise PackageError("missing", f"model.json names no digest of {name}")
-    if opset not in OPSETS:
+    if opset is not None and opset not in OPSETS:
         raise PackageError("opset", f"opset {opset}; this runtime runs {OPSETS.start} to {OPSETS.stop - 1}")
-    return {**about, "file": "model.onnx"}
+    return about
 
 
 def _check_file(package: Path, name: str, expected: str) -> None:
@@ -211,19 +221,13 @@ def _contract(package: Path) -> Contract:
         raise PackageError("schema", str(error)) from error
 
 
-def _session(path: Path, threads: int | None) -> Any:
-    # Releases from 1.29 on resolve a vendor's host at import unless this is set before it.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cores()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+def _engine(package: Path, about: dict[str, Any], threads: int) -> engine.Engine:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise PackageError("load", f"onnxruntime does not load {path.name}: {error}") from error
+        return engine.load(about["runtime"], package / about["file"], str(about["format"]), threads)
+    except engine.Absent as error:
+        raise PackageError("runtime", str(error)) from error
+    except engine.EngineError as error:
+        raise PackageError("load", str(error)) from error
 
 
 def _cores() -> int:
@@ -232,12 +236,15 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _check_input(session: Any, contract: Contract) -> None:
-    taken = [(given.type, list(given.shape[1:])) for given in session.get_inputs()]
-    if taken != [(TENSOR[contract.dtype], list(contract.shape))]:
-        got = " and ".join(f"{kind} [N, {', '.join(map(str, shape))}]" for kind, shape in taken) or "nothing"
-        wanted = ", ".join(map(str, contract.shape))
-        raise PackageError("shape", f"the graph takes {got}, the contract says {TENSOR[contract.dtype]} [N, {wanted}]")
+def _check_input(loaded: engine.Engine, contract: Contract) -> None:
+    """An engine that cannot tell what it takes is checked by its warm-up."""
+    takes = loaded.takes
+    if takes is not None and takes != (contract.dtype, tuple(contract.shape)):
+        kind, shape = takes
+        got, wanted = ", ".join(map(str, shape)), ", ".join(map(str, contract.shape))
+        raise PackageError(
+            "shape", f"the artefact takes {kind} [N, {got}], the contract says {contract.dtype} [N, {wanted}]"
+        )
 
 
 def _golden(package: Path, contract: Contract) -> tuple[Batch, Floats]:

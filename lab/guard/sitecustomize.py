@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Written into every environment by the interpreter or by pip, not by a requirement.
 OWN = ("__main__", "sitecustomize", "usercustomize", "_virtualenv")
+INSTALLED = ("site-packages", "dist-packages")
 STDLIB = os.path.realpath(os.__file__).rpartition(os.sep)[0] + os.sep
 
 
@@ -65,9 +66,16 @@ class Guard:
         return bool(places) and all(self._admits(os.path.realpath(place) + os.sep) for place in places)
 
     def _admits(self, place: str) -> bool:
-        if place.startswith(STDLIB):  # _sysconfigdata_… and test are in no list of standard names
-            return place[len(STDLIB) :].partition(os.sep)[0] not in ("site-packages", "dist-packages")
-        return place.startswith(self.roots)
+        if place.startswith(self.roots):
+            return True
+        for folder in INSTALLED:
+            _, found, rest = place.rpartition(f"{os.sep}{folder}{os.sep}")
+            if found:
+                # Inside a package that the runtime brings and that put its own folder on the path, as
+                # onnxruntime.transformers does, to import its modules by their bare names.
+                package, _, inside = rest.partition(os.sep)
+                return package in self.allowed and inside.strip(os.sep) != ""
+        return place.startswith(STDLIB)  # _sysconfigdata_… and test are in no list of standard names
 
     def find_distributions(self, context: Any) -> Iterable[Distribution]:
         """What importlib.metadata asks the finders on sys.meta_path for."""

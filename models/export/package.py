@@ -11,6 +11,7 @@ import io
 import json
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.contract import Contract
+from models.export.formats import Format
 
 GOLDEN = 8
-# fp32 on another CPU differs in the last bits; a wrong preprocessing or a wrong file differs far more.
-TOLERANCE = 1e-3
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP can hold
 
 
@@ -35,31 +35,37 @@ def write(
     *,
     version: str,
     run: str,
-    form: str,
+    form: Format,
+    files: Sequence[str],
     contract: Contract,
     opset: int,
     p95_ms: float | None,
+    tolerance: float,
     golden: tuple[npt.NDArray[Any], npt.NDArray[np.float32]],
 ) -> None:
-    """Completes `folder`, which holds `model.onnx`, to a package.
+    """Completes `folder`, which holds the artefact's `files`, the one that is loaded first, to a package.
 
-    `golden` is 8 raw tensors and their answers [8, K]. `p95_ms` is the time budget of one sample, None for none.
+    `golden` is 8 raw tensors and the artefact's own answers [8, K] where it was measured: whoever loads the package
+    checks its arithmetic against what was released. `tolerance` is by how much they may differ on another CPU, `p95_ms`
+    the time budget of one sample, None for none.
     """
     contract.save(folder / "contract.json")
     np.savez(folder / "golden.npz", inputs=golden[0], outputs=golden[1])
-    names = ["contract.json", "golden.npz", "model.onnx"]
+    names = ["contract.json", "golden.npz", *files]
     about: dict[str, Any] = {
         "schema": 1,
         "version": version,
         "run": run,
-        "format": form,
+        "format": form.name,
+        "runtime": form.runtime,
+        "files": list(files),
         "task": contract.task,
         "sha256": {name: sha256(folder / name) for name in names},
         "input": {"name": "samples", "shape": list(contract.shape), "dtype": contract.dtype},
         "outputs": [{"name": "answers", "shape": [len(contract.classes) or 1]}],
         "opset": opset,
         "p95_ms": p95_ms,
-        "tolerance": TOLERANCE,
+        "tolerance": tolerance,
     }
     (folder / "model.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", "utf-8")
 

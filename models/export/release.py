@@ -1,113 +1,91 @@
-"""A release: each target's formats, measured against the trained model, one chosen.
+"""A release: every candidate of each target, measured against the trained model, the fastest that fits chosen.
 
-What is measured, on real validation and test samples that training never saw: `agreement` is the share of equal
-answers (of numbers: within 0.05 deviations of the target), `max_abs_diff` the largest difference of an answer, `metric`
-the accuracy on the test split, `metric_drop` the trained model's accuracy less it (of numbers: the error, and the share
-by which it grew), `p50_ms` and `p95_ms` the time of one sample on the target's number of threads. The chosen artefact
-of a target is the fastest that loads and agrees best.
+A candidate is a format that makes sense on the target's kind of machine. Each is measured in a process of its own, on
+real test and validation samples that training never saw; `models.export.fidelity` says what the figures mean,
+`models.gate` which candidates are dropped and why. Of those that are left and that `[targets.X] formats` allows, the
+fastest at batch 1 is chosen; what is as fast within the noise goes to the smaller one.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 from torch import nn
 
-from models import curated, net
+from models import curated, gate, net
 from models.contract import Contract
-from models.export import onnx, package
-from models.runtime import Model, PackageError, timed
+from models.export import candidates, formats, onnx, package
+from models.export.calibration import Calibration
+from models.export.candidates import Candidates
+from models.export.exporter import Source, Unavailable
+from models.export.fidelity import Samples
+from models.export.trials import Conditions
 
 SCHEMA = 1
-TIMED = 200
 SAMPLES = 2000
+BATCH = 8
+# Medians this close are asked again in turn, and then count as equal within the second share.
+CLOSE, EQUAL = 0.3, 0.03
+ENDPOINT = "cloud-cpu"
 CLOUD = "cloud-"
+BLANK: dict[str, Any] = dict.fromkeys(
+    (
+        "format", "target", "file", "sha256", "bytes", "p50_ms", "p95_ms", "p99_ms", "throughput_per_s",
+        "cold_start_s", "peak_mb", "install_mb", "cpu_per_wall", "metric", "metric_drop", "metric_drop_low",
+        "metric_drop_high", "agreement", "max_abs_diff", "logit_slope", "logit_l2", "chosen", "skipped", "dropped",
+        "proxy", "notes",
+    )
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
-# Numbers agree when they differ by less than this share of the target's deviation.
-NEAR = 0.05
-
-Batch = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Held-out samples with what the trained model answers: tensors [N, ...], labels [N], expected [N, K]."""
-
-    tensors: Batch
-    labels: npt.NDArray[Any]
-    test: npt.NDArray[np.bool_]
-    expected: Floats
-    contract: Contract
-
-    def metric_of(self, answers: Floats) -> float:
-        """On the test split: the share of right answers, or the root of the mean squared error."""
-        if self.contract.categorical:
-            return float((answers.argmax(1) == self.labels)[self.test].mean())
-        return float(np.sqrt(np.mean((answers[:, 0] - self.labels)[self.test] ** 2)))
-
-    def drop_of(self, answers: Floats) -> float:
-        """How much worse than the trained model: accuracy lost, or the share by which the error grew."""
-        ours, trained = self.metric_of(answers), self.metric_of(self.expected)
-        return trained - ours if self.contract.categorical else (ours - trained) / max(trained, 1e-12)
-
-    def agreement_of(self, answers: Floats) -> float:
-        """The share of answers that are the trained model's."""
-        if self.contract.target is None:
-            return float((answers.argmax(1) == self.expected.argmax(1)).mean())
-        return float((np.abs(answers - self.expected) <= NEAR * self.contract.target.std).mean())
-
-    def golden(self) -> tuple[Batch, Floats]:
-        """The samples that travel with a package so that a device can check its own arithmetic."""
-        return self.tensors[: package.GOLDEN], self.expected[: package.GOLDEN]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The trained net, and what each of its artefacts is measured on and named after."""
-
-    trained: nn.Module
-    contract: Contract
-    samples: Samples
-    version: str
-    run: str
+Row = dict[str, Any]
+Table = Mapping[str, Any]
 
 
 def release(
-    model_dir: Path, data: Path, out: Path, targets: Mapping[str, Mapping[str, Any]], run: str
+    model_dir: Path,
+    data: Path,
+    out: Path,
+    targets: Mapping[str, Table],
+    run: str,
+    limits: Table | None = None,
 ) -> dict[str, Any]:
     """Exports the model in `model_dir` for all `targets` to `out/<version>/`, writes `manifest.json`, returns it.
 
-    `data` is the curated folder. `targets` is the `[targets]` table: formats, threads, p95_ms by target.
+    `data` is the curated folder. `targets` is the `[targets]` table: formats, threads, batch, memory_mb, disk_mb and
+    p95_ms by target. `limits` is the `[gate]` table, of which max_metric_drop and min_agreement matter here.
     """
     version = version_of(model_dir)
     trained, contract = net.load(model_dir)
     samples = _samples(trained, contract, data)
     log.info("release %s: %d samples, metric %.4f", version, len(samples.labels), samples.metric_of(samples.expected))
-    source = Source(trained, contract, samples, version, run)
+    answer = net.Answer(trained, contract).eval()
     folder = out / version
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
+        source = Source(trained, answer, contract, Calibration(data))
+        tried = Candidates(source, samples, version, run, Path(scratch))
         for name, target in sorted(targets.items()):
-            made = _choose([_artifact(source, name, target, form, Path(scratch)) for form in target["formats"]])
-            _ship(Path(scratch), folder, name, made)
-            rows += made
+            found = _tried(tried, name, target)
+            _choose(tried, found, target, limits or {})
+            _ship(tried, found, name, target, folder)
+            rows += found
     manifest = {
         "schema": SCHEMA,
         "version": version,
         "run": run,
         "model_sha256": package.sha256(model_dir / "model.safetensors"),
         "contract": contract.document(),
+        "machine": platform.machine(),
         "artifacts": rows,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,73 +106,80 @@ def _samples(trained: nn.Module, contract: Contract, data: Path) -> Samples:
     return Samples(tensors, labels, tests, net.answers(trained, tensors), contract)
 
 
-def _artifact(source: Source, name: str, target: Mapping[str, Any], form: str, scratch: Path) -> dict[str, Any]:
-    """One row of the manifest; a format that cannot be made says why in `skipped`."""
-    row: dict[str, Any] = {
-        "format": form, "target": name, "file": None, "sha256": None, "bytes": 0, "p50_ms": None, "p95_ms": None,
-        "metric": None, "metric_drop": None, "agreement": None, "max_abs_diff": None, "chosen": False, "skipped": None,
-    }  # fmt: skip
-    if form != "onnx-fp32":
-        return {**row, "skipped": f"no exporter for {form}; this release makes onnx-fp32"}
-    folder = scratch / name / form
-    folder.mkdir(parents=True)
-    graph = scratch / f"{form}.onnx"
-    if not graph.is_file():  # the same for every target
-        onnx.export(source.trained, source.contract, graph)
-    shutil.copyfile(graph, folder / "model.onnx")
-    package.write(
-        folder, version=source.version, run=source.run, form=form, contract=source.contract, opset=onnx.OPSET,
-        p95_ms=target.get("p95_ms"), golden=source.samples.golden(),
-    )  # fmt: skip
-    try:
-        model = Model.load(folder, int(target.get("threads", 1)))
-    except PackageError as error:
-        return {**row, "skipped": str(error)}
-    return {**row, **_measure(model, source.samples), **_describe(folder, name, source.version)}
+def _tried(tried: Candidates, name: str, target: Table) -> list[Row]:
+    """A row for every candidate of a target: with figures, or with the reason why it has none in `skipped`."""
+    allowed = list(target["formats"])
+    names = allowed if target.get("measure") == "allowed" else formats.candidates(name, allowed)
+    rows = []
+    for number, form in enumerate(names, 1):
+        log.info("target %s: candidate %d of %d, %s", name, number, len(names), form)
+        row = {**BLANK, "format": form, "target": name, "bytes": 0, "chosen": False, "proxy": _elsewhere(name)}
+        try:
+            made = tried.made(form, allowed)
+            row |= candidates.describe(made, tried.measured(made, _conditions(target)), tried.samples)
+        except Unavailable as error:
+            row["skipped"] = str(error)
+        rows.append(row)
+    return rows
 
 
-def _measure(model: Model, samples: Samples) -> dict[str, Any]:
-    got = np.concatenate(
-        [model.predict(samples.tensors[start : start + 256]).answers for start in range(0, len(samples.labels), 256)]
-    )
-    taken = timed(model, samples.tensors[:1], TIMED)
-    return {
-        "p50_ms": float(np.percentile(taken, 50)),
-        "p95_ms": float(np.percentile(taken, 95)),
-        "metric": samples.metric_of(got),
-        "metric_drop": samples.drop_of(got),
-        "agreement": samples.agreement_of(got),
-        "max_abs_diff": float(np.abs(got - samples.expected).max()),
-    }
+def _conditions(target: Table) -> Conditions:
+    return Conditions(int(target.get("threads", 1)), int(target.get("batch", BATCH)))
 
 
-def _describe(folder: Path, target: str, version: str) -> dict[str, Any]:
-    path = folder / "model.onnx"
-    return {
-        "file": f"releases/{version}/{_place(target)}",
-        "sha256": package.sha256(path),
-        "bytes": path.stat().st_size,
-    }
+def _elsewhere(target: str) -> bool:
+    """Whether a target's kind of machine is another than this one, so that every figure stands for another."""
+    here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
+    kind = formats.kind_of(target)
+    if kind == "gpu":
+        return not torch.cuda.is_available()
+    return kind != here
+
+
+def _choose(tried: Candidates, rows: list[Row], target: Table, limits: Table) -> None:
+    """Gives each row that must not ship its reason in `dropped`, and marks the fastest of the others."""
+    for row in rows:
+        if row["skipped"] is None:
+            row["dropped"] = "; ".join(gate.drops(row, limits, target)) or None
+    fit = [row for row in rows if row["skipped"] is None and row["dropped"] is None]
+    if not fit:
+        return
+    first = min(row["p50_ms"] for row in fit)
+    close = {row["format"]: row for row in fit if row["p50_ms"] <= first * (1 + CLOSE)}
+    if len(close) > 1:
+        again = tried.contest(close, _conditions(target))
+        fit = [close[name] | {"p50_ms": median} for name, median in again.items()] or fit
+        log.info("asked in turn: %s", ", ".join(f"{name} {median:.3f} ms" for name, median in again.items()))
+    best = min(row["p50_ms"] for row in fit)
+    equal = [row for row in fit if row["p50_ms"] <= best * (1 + EQUAL)]
+    chosen = min(equal, key=lambda row: (row["install_mb"], row["bytes"], row["p50_ms"]))
+    close.get(chosen["format"], chosen)["chosen"] = True
+
+
+def _ship(tried: Candidates, rows: list[Row], name: str, target: Table, folder: Path) -> None:
+    """Writes the chosen package of a target into the release, packed and, for a look inside, the artefact alone."""
+    for row in rows:
+        if not row["chosen"]:
+            continue
+        made = tried.made(row["format"], target["formats"])
+        place = folder / _place(name)
+        with tempfile.TemporaryDirectory() as scratch:
+            for file in made.files:
+                shutil.copyfile(made.package / file, Path(scratch) / file)
+            package.write(
+                Path(scratch), version=tried.version, run=tried.run, form=made.form, files=made.files,
+                contract=tried.source.contract, opset=onnx.OPSET, p95_ms=target.get("p95_ms"),
+                tolerance=made.form.tolerance,
+                golden=(tried.samples.tensors[: package.GOLDEN], tried.measured(made, _conditions(target)).golden),
+            )  # fmt: skip
+            (package.tarred if name.startswith(CLOUD) else package.zipped)(Path(scratch), place)
+            for file in made.files:
+                shutil.copyfile(Path(scratch) / file, place.parent / file)
+        row["file"] = f"releases/{tried.version}/{_place(name)}"
 
 
 def _place(target: str) -> str:
     """Where a target's package lies below the release: SageMaker takes a tar, Greengrass a ZIP."""
-    return "endpoint/model.tar.gz" if target.startswith(CLOUD) else f"{target}/model.zip"
-
-
-def _choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Marks the best of one target: full agreement first, then speed."""
-    usable = [row for row in rows if row["skipped"] is None]
-    if usable:
-        min(usable, key=lambda row: (-row["agreement"], row["p95_ms"]))["chosen"] = True
-    return rows
-
-
-def _ship(scratch: Path, folder: Path, target: str, rows: list[dict[str, Any]]) -> None:
-    """Copies the chosen package of a target into the release, packed and, for a look inside, the graph alone."""
-    for row in rows:
-        if row["chosen"]:
-            source = scratch / target / row["format"]
-            pack = package.tarred if target.startswith(CLOUD) else package.zipped
-            pack(source, folder / _place(target))
-            shutil.copyfile(source / "model.onnx", (folder / _place(target)).parent / "model.onnx")
+    if target == ENDPOINT:
+        return "endpoint/model.tar.gz"
+    return f"{target}/model.tar.gz" if target.startswith(CLOUD) else f"{target}/model.zip"

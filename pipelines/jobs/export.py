@@ -1,6 +1,6 @@
 """Exports the model for each target, measures each artefact, packages the chosen ones.
 
-    python -m pipelines.jobs.export --run RUN --targets JSON
+    python -m pipelines.jobs.export --run RUN --targets JSON… [--limits JSON…]
 
 A SageMaker processing job: folders below /opt/ml/processing. `release` becomes `releases/` of the data bucket, `export`
 the run's own record of it, which the release gate reads.
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         model = folders.unpack(args.model / "model.tar.gz", Path(scratch) / "model")
         args.release.mkdir(parents=True, exist_ok=True)
-        manifest = release(model, args.curated, args.release, args.targets, args.run)
+        manifest = release(model, args.curated, args.release, args.targets, args.run, args.limits)
     args.export.mkdir(parents=True, exist_ok=True)
     (args.export / "export.json").write_text(json.dumps(manifest, indent=1), "utf-8")
     for row in manifest["artifacts"]:
@@ -41,25 +41,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _line(row: dict[str, Any]) -> str:
     if row.get("skipped"):
         return f"{row['target']} {row['format']}: skipped, {row['skipped']}"
-    chosen = ", chosen" if row["chosen"] else ""
-    return f"{row['target']} {row['format']}: p95 {row['p95_ms']:.2f} ms, agreement {row['agreement']:.4f}{chosen}"
+    verdict = "chosen" if row["chosen"] else f"dropped: {row['dropped']}" if row["dropped"] else "fits"
+    figures = f"p50 {row['p50_ms']:.3f} ms, agreement {row['agreement']:.4f}, {row['peak_mb']:.0f} MB"
+    return f"{row['target']} {row['format']}: {figures}, {verdict}"
 
 
-def _targets(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
-    if not isinstance(found, dict) or not found:
-        raise argparse.ArgumentTypeError('expected an object such as {"cloud-cpu": {"formats": ["onnx-fp32"]}}')
-    return found
+class _Table(argparse.Action):
+    """JSON in as many pieces as it came in: SageMaker takes no argument of more than 256 characters."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        try:
+            found = json.loads("".join(values))
+        except ValueError as error:
+            parser.error(f"{self.option_strings[0]}: not JSON: {error}")
+        if not isinstance(found, dict) or not found:
+            parser.error(f"{self.option_strings[0]}: expected an object such as {self.metavar}")
+        setattr(namespace, self.dest, found)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     processing = folders.ml() / "processing"
     parser = argparse.ArgumentParser(prog="python -m pipelines.jobs.export")
     parser.add_argument("--run", required=True)
-    parser.add_argument("--targets", type=_targets, required=True, help="[targets] of lab.toml as JSON")
+    example = '{"cloud-cpu": {"formats": ["onnx-fp32"]}}'
+    parser.add_argument(
+        "--targets", action=_Table, nargs="+", required=True, metavar=example, help="[targets] of lab.toml as JSON"
+    )
+    parser.add_argument(
+        "--limits", action=_Table, nargs="+", default={}, metavar='{"min_agreement": 0.995}', help="of [gate], as JSON"
+    )
     parser.add_argument("--model", type=Path, default=processing / "model")
     parser.add_argument("--curated", type=Path, default=processing / "curated")
     parser.add_argument("--release", type=Path, default=processing / "release")

@@ -54,11 +54,11 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"lab": {"name": "a-name-that-is-too-long"}}, "at most 16 characters"),
         ({"data": {"modality": "sound"}}, "[data] modality = 'sound' is not allowed; allowed: image"),
         ({"train": 3}, "lab.toml: [train] = 3 is not allowed"),
-        ({"targets": {"moon": {}}}, "lab.toml: [targets] moon is unknown; allowed: cloud-cpu, edge-x86"),
+        ({"targets": {"moon": {}}}, "lab.toml: [targets] moon is unknown; allowed: cloud-cpu, edge-x86, cloud-gpu"),
         ({"targets": {"cloud-cpu": {}}}, "lab.toml: [targets.edge-x86] is missing"),
         (
             {"targets": {"cloud-cpu": {"fomats": []}, "edge-x86": {}}},
-            "[targets.cloud-cpu] fomats is unknown; allowed: f",
+            "[targets.cloud-cpu] fomats is unknown; allowed: batch, disk_mb, formats",
         ),
         ({"targets": {"cloud-cpu": {"formats": ["onnx-int4"]}, "edge-x86": {}}}, "allowed: onnx-fp32"),
         ({"gate": {"beat_baseline": True}}, "[gate] names no metric, so any model would pass; give one of accuracy"),

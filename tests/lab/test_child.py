@@ -54,6 +54,14 @@ def test_a_library_that_looks_for_an_optional_package_is_told_that_it_is_absent(
     assert child.run(given(bundle, code), desk).log.read_text() == "None True\n"
 
 
+def test_a_package_of_the_runtime_may_put_its_own_folder_on_the_path(desk: Engine, bundle: Path) -> None:
+    """onnxruntime.transformers does, and imports its modules by their bare names; what lies beside it stays refused."""
+    code = "from onnxruntime import transformers; import fusion_utils; print(fusion_utils.FusionUtils.__name__)"
+    assert child.run(given(bundle, code, runtime="job"), desk).log.read_text() == "FusionUtils\n"
+    refused = child.run(given(bundle, "from onnxruntime import transformers; import moto", runtime="job"), desk)
+    assert "the job runtime does not bring 'moto'" in refused.log.read_text()
+
+
 def test_an_archive_is_a_bundle_too(desk: Engine, bundle: Path, tmp_path: Path) -> None:
     import zipfile
 

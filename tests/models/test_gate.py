@@ -186,6 +186,43 @@ def test_each_limit_of_a_release_holds(changed: dict[str, Any], reason: str) -> 
     assert release(artifact("cloud-cpu"), artifact("edge-x86", **changed)).reasons == [reason]
 
 
+LIMITS = {"min_agreement": 0.995, "max_metric_drop": 0.01}
+TARGET = {"formats": ["onnx-fp32"], "threads": 1, "p95_ms": 50.0, "memory_mb": 200, "disk_mb": 300}
+
+
+def dropped(target: dict[str, Any] = TARGET, limits: dict[str, Any] = LIMITS, **changed: Any) -> list[str]:
+    measured = {"bytes": 2_000_000, "peak_mb": 90.0, "install_mb": 140.0, "cpu_per_wall": 0.99}
+    return gate.drops(artifact("edge-x86", **measured, **changed), limits, target)
+
+
+def test_a_candidate_that_keeps_every_limit_is_not_dropped() -> None:
+    assert dropped() == []
+    assert dropped({}, {}, agreement=0.1) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"agreement": 0.9949}, "agreement is 0.9949, min_agreement wants at least 0.995"),
+        ({"metric_drop": 0.02, "metric_drop_low": 0.001}, "metric_drop is 0.02, max_metric_drop wants at most 0.01"),
+        ({"p95_ms": 51.0}, "p95_ms is 51, p95_ms wants at most 50"),
+        ({"peak_mb": 383.0}, "peak_mb is 383, memory_mb wants at most 200"),
+        ({"install_mb": 741.0}, "disk_mb is 743, disk_mb wants at most 300"),
+        ({"cpu_per_wall": 1.9}, "it used 1.90 cores where the target gives it 1"),
+        ({"format": "openvino-bf16"}, "not among [targets.edge-x86] formats"),
+    ],
+)
+def test_each_limit_drops_a_candidate_with_the_figure(changed: dict[str, Any], reason: str) -> None:
+    row = {"bytes": 2_000_000, "peak_mb": 90.0, "install_mb": 140.0, "cpu_per_wall": 0.99, **changed}
+    assert gate.drops(artifact("edge-x86", **row), LIMITS, TARGET) == [reason]
+
+
+def test_a_loss_that_chance_explains_drops_nothing_and_passes_the_gate() -> None:
+    chance = {"metric_drop": 0.02, "metric_drop_low": -0.003, "metric_drop_high": 0.04}
+    assert dropped(**chance) == []
+    assert release(artifact("cloud-cpu"), artifact("edge-x86", **chance)).passed
+
+
 def test_a_limit_that_is_not_set_is_no_limit() -> None:
     assert release(artifact("cloud-cpu", agreement=0.1), artifact("edge-x86"), thresholds={}).passed
 
@@ -201,7 +238,9 @@ def test_only_the_chosen_artefact_is_judged() -> None:
 
 def test_a_target_without_an_artefact_fails_with_what_was_skipped() -> None:
     skipped = artifact("edge-x86", chosen=False, skipped="no exporter for tflite")
-    assert release(artifact("cloud-cpu"), skipped).reasons == ["edge-x86: no artefact: no exporter for tflite"]
+    slow = artifact("edge-x86", format="onnx-int8", chosen=False, dropped="p95_ms is 60")
+    (reason,) = release(artifact("cloud-cpu"), skipped, slow).reasons
+    assert reason == "edge-x86: no artefact: onnx-fp32: no exporter for tflite; onnx-int8: p95_ms is 60"
     assert release(artifact("cloud-cpu")).reasons == ["edge-x86: no artefact: nothing was exported for it"]
 
 

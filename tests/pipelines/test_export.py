@@ -26,6 +26,13 @@ def test_a_release_holds_a_package_per_target_and_the_run_its_record(released: P
         assert set(tar.getnames()) == wanted
 
 
+def test_targets_come_in_pieces_that_sagemaker_takes() -> None:
+    pieces = ['{"cloud-cpu":{"formats":["onnx-fp32",', '"onnx-int8"]}}']
+    found = export._arguments(["--run", "r", "--targets", *pieces, "--limits", '{"min_agreement":', "0.99}"])
+    assert found.targets == {"cloud-cpu": {"formats": ["onnx-fp32", "onnx-int8"]}}
+    assert found.limits == {"min_agreement": 0.99}
+
+
 @pytest.mark.parametrize(("targets", "says"), [("{", "not JSON"), ("{}", "expected an object"), ("[1]", "expected an")])
 def test_targets_that_are_none_are_refused(targets: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -1,0 +1,49 @@
+"""A trained net for OpenVINO: in fp32, in fp32 that runs as bf16, or in 8-bit integers."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from models.export import onnx
+from models.export.exporter import Exported, Source
+
+FILE = "model.xml"
+WEIGHTS = "model.bin"
+
+
+def export(source: Source, form: str, folder: Path) -> Exported:
+    """Writes `model.xml` and `model.bin`. A bf16 artefact is the fp32 one: the engine lowers it when it loads."""
+    import openvino
+
+    model = _converted(source)
+    if form == "openvino-int8":
+        model = _quantised(model, source)
+    openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+    return Exported((FILE, WEIGHTS))
+
+
+def _converted(source: Source) -> Any:
+    """The net by way of ONNX, which keeps the batch free."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / onnx.FILE
+        path.write_bytes(onnx.graph(source))
+        return openvino.convert_model(path)
+
+
+def _quantised(model: Any, source: Source) -> Any:
+    import nncf
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    # NNCF's own ranges are means of minima and maxima, which shrink logits by a fifth to two fifths.
+    ranges = AdvancedQuantizationParameters(
+        activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+        weights_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+    )
+    tensors = source.calibration.tensors
+    samples = nncf.Dataset([tensors[i : i + 1] for i in range(len(tensors))])
+    return nncf.quantize(model, samples, subset_size=len(tensors), advanced_parameters=ranges)

@@ -13,6 +13,8 @@ from infra.bundles import Bundle, BundleError
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {bundle.name: bundle for bundle in bundles.ALL}
+# What a runtime lacks by intention: the endpoint says that it cannot read Parquet, whose reader is twice its image.
+DOES_WITHOUT = {("serve", "pyarrow")}
 
 
 def tree(folder: Path, **files: str) -> Path:
@@ -100,7 +102,7 @@ def test_each_import_of_a_bundle_is_met_by_its_runtime(name: str) -> None:
             continue
         for imported in bundles.imported(ROOT, path):
             top = imported.split(".")[0]
-            if top in bundles.OURS:
+            if top in bundles.OURS or (received.runtime, top) in DOES_WITHOUT:
                 continue
             assert top in brought, f"{path} imports {top}, which the runtime '{received.runtime}' does not bring"
 

@@ -32,6 +32,7 @@ class Parts:
     serve_role: str
     endpoint: str
     variant: State
+    environment: dict[str, str]
     volume_key: str | None
     group_arns: dict[str, str]
     group_names: dict[str, str]
@@ -87,7 +88,7 @@ def _serving(parts: Parts) -> dict[str, State]:
                 "PrimaryContainer": {
                     "Image": parts.serve_image,
                     "ModelDataUrl.$": "$.release.model_data_url",
-                    "Environment": {"ORT_DISABLE_TELEMETRY": "1"},
+                    "Environment": parts.environment,
                 },
             },
             then="CreateEndpointConfig",

@@ -27,6 +27,7 @@ class Serving(Construct):
         super().__init__(scope, id)
         self._settings = settings.serving
         self.endpoint_name = names.of("endpoint")
+        self.namespace = f"{names.prefix}/Endpoint"
         self.volume_key = None if self._settings.serverless else lake.key.key_arn
         self.role = role(
             self,
@@ -56,6 +57,14 @@ class Serving(Construct):
                 ),
             ],
         )
+
+    def environment(self) -> dict[str, str]:
+        """What the container is told: where its figures go, which its log carries in the embedded metric format."""
+        return {
+            "ORT_DISABLE_TELEMETRY": "1",
+            "METRICS_NAMESPACE": self.namespace,
+            "ENDPOINT_NAME": self.endpoint_name,
+        }
 
     def variant(self) -> dict[str, Any]:
         """The part of a ProductionVariant that does not depend on the model."""

@@ -95,6 +95,7 @@ class Workflow(Construct):
             serve_role=self._serving.role.role_arn,
             endpoint=self._serving.endpoint_name,
             variant=self._serving.variant(),
+            environment=self._serving.environment(),
             volume_key=self._serving.volume_key,
             group_arns={name: self._fleet.group_arn(name) for name in ("canary", "fleet")},
             group_names={name: self._names.of(name) for name in ("canary", "fleet")},

@@ -29,6 +29,10 @@ DIMENSIONS = {"image": 3, "tabular": 1, "timeseries": 2}
 # The two classes of anomaly detection, in this order.
 ANOMALY = ("normal", "anomaly")
 CATEGORICAL = frozenset({"classification", "anomaly"})
+# An answer that a person should see: a confidence below the one, or a number further than the other many deviations
+# from the mean of the training targets.
+CONFIDENT = 0.6
+DEVIATIONS = 3.0
 
 
 class ContractError(Exception):
@@ -121,6 +125,12 @@ class Contract:
     def dtype(self) -> str:
         """numpy's name for the raw tensor's type."""
         return "uint8" if self.modality == "image" else "float32"
+
+    def uncertain(self, answer: float) -> bool:
+        """Whether an answer, the largest probability or the number, is one to look at; what is not finite always is."""
+        if self.target is None:
+            return not answer >= CONFIDENT
+        return not abs(answer - self.target.mean) <= DEVIATIONS * self.target.std
 
     def document(self) -> dict[str, Any]:
         """As JSON holds it."""

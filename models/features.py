@@ -33,16 +33,16 @@ class CorruptSample(Exception):
     """A picture that cannot be decoded, or a table that cannot be read; the message says why."""
 
 
-def read(data: bytes, contract: Contract) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+def read(data: bytes, contract: Contract, most: int | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
     """What a file or a request holds, as a batch of the contract's raw tensors.
 
     uint8 [1, C, H, W] of a picture, float32 [N, F] of a table's rows, float32 [N, T, F] of a series' windows. Raises
-    CorruptSample.
+    CorruptSample, also when N is above `most`.
     """
     if contract.modality == "image":
         return decode(data, contract.shape)[None]
     try:
-        return tables.read(data, contract)
+        return tables.read(data, contract, most)
     except tables.CorruptTable as error:
         raise CorruptSample(str(error)) from error
 

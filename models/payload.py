@@ -2,16 +2,18 @@
 
 Whatever is none gets a 4xx that says why.
 
-    image/png, image/jpeg   one picture
-    text/csv                rows of a table or series, as `models.tables` reads them
-    application/x-npy       numbers of one sample, or of a batch
-    application/json        `{"instances": [...]}`: each a nested list of numbers, or of a table an object by column
+    image/png, image/jpeg            one picture
+    text/csv                         rows of a table or series, as `models.tables` reads them
+    application/x-npy                numbers of one sample, or of a batch; read in place
+    application/json                 `{"instances": [...]}`: nested lists of numbers, or of a table objects by column
+    application/vnd.apache.parquet   rows as in text/csv, where pyarrow is installed
 
 Pixels are whole numbers from 0 to 255; in a table, null stands for what is missing.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -22,58 +24,80 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models import features, tables
+from models import features, pixels, tables
 from models.contract import Contract
 
 LIMIT_BYTES = 6 * 1024 * 1024  # SageMaker's own limit of a request body
 LIMIT_BATCH = 1024
+# A body up to so many bytes is read at once; a longer one, or one that unfolds, is worth a thread.
+QUICK_BYTES = 128 * 1024
+LIMIT_LINES = 100_000  # of a table as text: each becomes a list of Python texts on the way
+LIMIT_UNFOLDED = 64 * 1024 * 1024  # of a Parquet file, whose columns are compressed
 HEADERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
 Batch = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Body = bytes | bytearray
 
 
 class BadRequest(Exception):
-    """A request that gets a 4xx: `status`, a code for programs, a message for people."""
+    """A request that gets a 4xx: `status`, a code for programs, a message for people, more header lines if need be."""
 
-    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
+    def __init__(self, status: HTTPStatus, code: str, message: str, headers: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.headers = headers
 
 
-def encoded(body: bytes, contract: Contract) -> Batch:
+def encoded(body: Body, contract: Contract) -> Batch:
     """One encoded picture as a batch of one, or a table as text."""
+    if contract.modality != "image" and body.count(b"\n") > LIMIT_LINES:
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "shape", f"more than {LIMIT_LINES} lines")
     try:
-        found = features.read(body, contract)
+        found = features.read(bytes(body), contract, LIMIT_BATCH)
     except features.CorruptSample as error:
         raise BadRequest(HTTPStatus.BAD_REQUEST, "corrupt", str(error)) from error
     check(found.shape, contract)
     return found
 
 
-def npy(body: bytes, contract: Contract) -> Batch:
+def npy(body: Body, contract: Contract) -> Batch:
     """An array in numpy's own format. Kind and size are judged by its header, before any memory is spent on it."""
-    stream = io.BytesIO(body)
+    # Magic, version, the header's length in 2 bytes: clients send the same header again and again.
+    end = 10 + int.from_bytes(body[8:10], "little")
+    if body[6:7] != b"\x01":
+        end = 12 + int.from_bytes(body[8:12], "little")
     try:
-        read_header = HEADERS[np.lib.format.read_magic(stream)]
-        shape, fortran, kind = read_header(stream)
+        shape, fortran, kind, start = _npy_header(bytes(body[: min(end, 1 << 16)]))
     except Exception as error:  # numpy parses headers as Python source, and raises what that raises
         raise BadRequest(HTTPStatus.BAD_REQUEST, "corrupt", f"not a numpy array: {error}") from error
     check(shape, contract)
-    if kind.kind not in "iuf" or len(body) - stream.tell() != math.prod(shape) * kind.itemsize:
-        found = f"{kind} {list(shape)} in {len(body) - stream.tell()} bytes"
+    if kind.kind not in "iuf" or len(body) - start != math.prod(shape) * kind.itemsize:
+        found = f"{kind} {list(shape)} in {len(body) - start} bytes"
         raise BadRequest(
             HTTPStatus.BAD_REQUEST, "corrupt", f"expected numbers, as many as the header says, got {found}"
         )
-    flat = np.frombuffer(body, kind, offset=stream.tell())
+    flat = np.frombuffer(body, kind, offset=start)
     return batch(flat.reshape(shape, order="F" if fortran else "C"), contract)
 
 
-def instances(body: bytes, contract: Contract) -> Batch:
+@functools.lru_cache(maxsize=64)
+def _npy_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether columns come first, kind of number, and where the numbers start."""
+    stream = io.BytesIO(head)
+    shape, fortran, kind = HEADERS[np.lib.format.read_magic(stream)](stream)
+    return shape, fortran, kind, stream.tell()
+
+
+def instances(body: Body, contract: Contract) -> Batch:
     """`{"instances": [...]}` of nested lists, or of objects by column."""
+    if contract.modality == "image":
+        plain = pixels.read(body, contract.shape)
+        if plain is not None:
+            return batch(plain, contract)
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -104,7 +128,7 @@ def _records(rows: Sequence[dict[str, Any]], contract: Contract) -> Batch:
     check((len(rows), *contract.shape), contract)
     cells = {name: [row.get(name) for row in rows] for name in names}
     try:
-        return tables.matrix(cells, contract.columns, contract.missing)
+        return tables.matrix(cells, contract.columns, contract.missing, contract.decimal)
     except tables.CorruptTable as error:
         raise BadRequest(HTTPStatus.BAD_REQUEST, "values", str(error)) from error
 
@@ -116,15 +140,44 @@ def _numeric(value: Any, nulls: bool) -> bool:
     return type(value) in (int, float) or (nulls and value is None)
 
 
-READERS: dict[str, Callable[[bytes, Contract], Batch]] = {
+def parquet(body: Body, contract: Contract) -> Batch:
+    """Rows of a Parquet file, as the same table in text/csv gives. 415 where pyarrow, 150 MB, is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet as pq
+    except ImportError:
+        message = "Parquet needs pyarrow, which this endpoint does not have; send text/csv or application/x-npy"
+        raise BadRequest(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", message) from None
+    try:
+        with pq.ParquetFile(pyarrow.BufferReader(bytes(body))) as file:
+            about = file.metadata
+            unfolded = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+            if not 0 <= unfolded <= LIMIT_UNFOLDED or about.num_rows > LIMIT_LINES:
+                most = f"at most {LIMIT_UNFOLDED} in {LIMIT_LINES} are taken"
+                raise tables.CorruptTable(f"unfolds to {unfolded} bytes in {about.num_rows} rows; {most}")
+            wanted = {column.name for column in contract.columns} | {contract.group}
+            found = file.read(columns=[name for name in file.schema_arrow.names if name in wanted], use_threads=False)
+            cells = {name: found.column(name).to_pylist() for name in found.column_names}
+        rows = tables.samples(cells, contract, LIMIT_BATCH)
+    except (pyarrow.ArrowException, tables.CorruptTable, OSError, ValueError, TypeError, OverflowError) as error:
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "corrupt", f"no table in Parquet: {error}") from error
+    check(rows.shape, contract)
+    return rows
+
+
+READERS: dict[str, Callable[[Body, Contract], Batch]] = {
     "image/png": encoded,
     "image/jpeg": encoded,
     "text/csv": encoded,
     "application/x-npy": npy,
     "application/json": instances,
+    "application/vnd.apache.parquet": parquet,
+    "application/x-parquet": parquet,
 }
 PICTURES = frozenset({"image/png", "image/jpeg"})
-TABLES = frozenset({"text/csv"})
+TABLES = frozenset({"text/csv", "application/vnd.apache.parquet", "application/x-parquet"})
+# What may unfold to far more than its bytes.
+FOLDED = PICTURES | TABLES - {"text/csv"}
 
 
 def batch(array: npt.NDArray[Any], contract: Contract) -> Batch:
@@ -152,14 +205,25 @@ def check(shape: Sequence[int], contract: Contract) -> None:
         raise BadRequest(HTTPStatus.BAD_REQUEST, "shape", f"expected {wanted}, got {list(shape)}")
 
 
-def read(content_type: str, body: bytes, contract: Contract) -> Batch:
-    """A request's body as a batch, by its content type."""
+@functools.lru_cache(maxsize=256)
+def kind_of(content_type: str, modality: str) -> str:
+    """The reader's name for a Content-Type. Raises BadRequest for one that this modality has no reader for."""
     kind = content_type.partition(";")[0].strip().lower()
-    known = [name for name in READERS if name not in (TABLES if contract.modality == "image" else PICTURES)]
+    known = [name for name in READERS if name not in (TABLES if modality == "image" else PICTURES)]
     if kind not in known:
         raise BadRequest(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "content-type",
             f"{content_type or 'nothing'}; send one of {', '.join(known)}",
         )
-    return READERS[kind](body, contract)
+    return kind
+
+
+def quick(kind: str, size: int) -> bool:
+    """Whether reading a body of `size` bytes takes no longer than handing it to a thread is worth."""
+    return kind == "application/x-npy" or (size <= QUICK_BYTES and kind not in FOLDED)
+
+
+def read(content_type: str, body: Body, contract: Contract) -> Batch:
+    """A request's body as a batch, by its content type."""
+    return READERS[kind_of(content_type, contract.modality)](body, contract)

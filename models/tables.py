@@ -127,26 +127,39 @@ def windows(series: Floats, steps: int, stride: int) -> Floats:
     return np.ascontiguousarray(every[first::stride].transpose(0, 2, 1), np.float32)
 
 
-def read(data: bytes, contract: Contract) -> Floats:
+def read(data: bytes, contract: Contract, most: int | None = None) -> Floats:
     """A text with one row per line as the contract's raw tensors: [N, F] of a table, windows [N, T, F] of a series.
 
     A header names the columns in any order; without one there are exactly the contract's, in its order. Of a series
-    with units, each unit gives its own windows. Raises CorruptTable.
+    with units, each unit gives its own windows. Raises CorruptTable, also for more than `most` samples.
     """
-    cells = parse(data, [column.name for column in contract.columns], contract.decimal)
+    return samples(parse(data, [column.name for column in contract.columns], contract.decimal), contract, most)
+
+
+def samples(cells: Mapping[str, Sequence[Any]], contract: Contract, most: int | None = None) -> Floats:
+    """Cells by column, rows in order, as raw tensors like `read`. Raises CorruptTable."""
     values = matrix(cells, contract.columns, contract.missing, contract.decimal)
     if contract.modality == "tabular":
+        _at_most(len(values), most)
         return values
-    parts = [windows(values[rows], contract.shape[0], contract.stride) for rows in _units(cells, contract.group)]
-    return np.concatenate(parts)
+    steps, stride = contract.shape[0], contract.stride
+    units = list(_units(cells, contract.group))
+    # Windows overlap: they may be thousands of times what their rows are, so they are counted before they are made.
+    _at_most(sum(max(0, len(rows) - steps) // stride + 1 for rows in units), most)
+    return np.concatenate([windows(values[rows], steps, stride) for rows in units])
 
 
-def _units(cells: Mapping[str, Sequence[str]], group: str) -> Iterator[list[int]]:
+def _at_most(count: int, most: int | None) -> None:
+    if most is not None and count > most:
+        raise CorruptTable(f"gives {count} samples; at most {most} are taken at once")
+
+
+def _units(cells: Mapping[str, Sequence[Any]], group: str) -> Iterator[list[int]]:
     """The rows of each unit, units in order of appearance."""
     if group not in cells:
         yield list(range(len(next(iter(cells.values())))))
         return
-    rows: dict[str, list[int]] = {}
+    rows: dict[Any, list[int]] = {}
     for row, unit in enumerate(cells[group]):
         rows.setdefault(unit, []).append(row)
     yield from rows.values()

@@ -6,22 +6,29 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.runtime import PackageError
 from models.serve import serve
-from pipelines.jobs import folders, logs
+from pipelines.jobs import folders, metrics
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """What SageMaker says about this container. It serves on all interfaces, for that is where the platform asks."""
+    """What SageMaker says about this container. It serves on all interfaces, for that is where the platform asks.
+
+    `namespace` is where CloudWatch keeps the figures, `endpoint` their dimension.
+    """
 
     model: Path
     host: str
     port: int
+    namespace: str
+    endpoint: str
 
     @classmethod
     def read(cls) -> Environment:
@@ -30,6 +37,8 @@ class Environment:
             model=Path(os.environ.get("SM_MODEL_DIR") or folders.ml() / "model"),
             host=os.environ.get("BIND_HOST") or "0.0.0.0",
             port=int(os.environ.get("SAGEMAKER_BIND_TO_PORT") or 8080),
+            namespace=os.environ.get("METRICS_NAMESPACE") or "Endpoint",
+            endpoint=os.environ.get("ENDPOINT_NAME") or "local",
         )
 
 
@@ -40,10 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command", nargs="?", choices=["serve"], default="serve", help="what SageMaker adds to the entry"
     )
     parser.parse_args(argv)
-    logs.start(sys.stdout)
+    metrics.start(sys.stdout)
     here = Environment.read()
+
+    def report(figures: dict[str, Any]) -> None:
+        line = metrics.embedded(figures, here.namespace, {"EndpointName": here.endpoint}, time.time())
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
     try:
-        serve(here.model, here.host, here.port)
+        serve(here.model, here.host, here.port, report=report)
     except PackageError as error:
         logging.getLogger(__name__).error("the package in %s must not serve: %s", here.model, error)
         return 1

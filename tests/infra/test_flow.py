@@ -90,6 +90,7 @@ def release_definition() -> dict[str, Any]:
             serve_project="p-serve-image",
             serve_role="arn:aws:iam::1:role/serve",
             endpoint="p-endpoint",
+            environment={},
             variant={"InstanceType": "ml.m5.large", "InitialInstanceCount": 1},
             volume_key=None,
             group_arns={"canary": "arn:canary", "fleet": "arn:fleet"},

@@ -258,10 +258,34 @@ def released(trained: Path, curated: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def served(released: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The released package of the endpoint, unpacked. Read only."""
-    folder = tmp_path_factory.mktemp("package")
-    with tarfile.open(released[0] / "endpoint" / "model.tar.gz") as archive:
+    return unpacked(released[0], tmp_path_factory.mktemp("package"))
+
+
+def unpacked(release_folder: Path, folder: Path) -> Path:
+    """A release's package for the endpoint, as a folder."""
+    with tarfile.open(release_folder / "endpoint" / "model.tar.gz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """An endpoint's package of a tiny net that learned from a curated folder for an epoch, from a seed of its own."""
+
+    def pack(data: Path, seed: int = SEED) -> Path:
+        folder = tmp_path_factory.mktemp("packed")
+        config = train.Config(epochs=1, seed=seed)
+        train.train(config, data, folder / "model", folder / "points", lambda figures: None)
+        manifest = release.release(folder / "model", data, folder / "out", TARGETS, f"seed-{seed}")
+        return unpacked(folder / "out" / manifest["version"], folder / "package")
+
+    return pack
+
+
+@pytest.fixture(scope="session")
+def served_rows(packed: Callable[..., Path], table: Path) -> Path:
+    """A package that answers to rows of a table. Read only."""
+    return packed(table)
 
 
 @pytest.fixture

@@ -26,7 +26,14 @@ def start(model: Path, port: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.jobs.serve", "serve"],
         cwd=ROOT,
-        env={**own, "SM_MODEL_DIR": str(model), "SAGEMAKER_BIND_TO_PORT": str(port), "BIND_HOST": "127.0.0.1"},
+        env={
+            **own,
+            "SM_MODEL_DIR": str(model),
+            "SAGEMAKER_BIND_TO_PORT": str(port),
+            "BIND_HOST": "127.0.0.1",
+            "METRICS_NAMESPACE": "ml-lab-test/Endpoint",
+            "ENDPOINT_NAME": "live",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -84,3 +91,26 @@ def test_a_package_that_was_changed_does_not_serve(model: Path, port: int) -> No
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "must not serve: digest: model.onnx" in said
+
+
+def test_what_the_endpoint_says_is_json_and_its_figures_are_metrics(
+    endpoint: tuple[subprocess.Popen[str], str],
+) -> None:
+    process, url = endpoint
+    body = io.BytesIO()
+    np.save(body, np.full((2, 1, 12, 12), 200, np.uint8))
+    asked = urllib.request.Request(f"{url}/invocations", body.getvalue(), headers={"Content-Type": "application/x-npy"})
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        answer.read()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=20)
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert any(line.get("message", "").startswith("serving ") for line in lines)
+    assert {"time", "level", "logger"} <= set(lines[0])
+    (figures,) = [line for line in lines if "_aws" in line]
+    (directive,) = figures["_aws"]["CloudWatchMetrics"]
+    assert (directive["Namespace"], directive["Dimensions"]) == ("ml-lab-test/Endpoint", [["EndpointName"]])
+    units = {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
+    assert (units["total_p99_ms"], units["requests"]) == ("Milliseconds", "Count")
+    assert all(isinstance(figures[name], int | float) for name in units)
+    assert (figures["EndpointName"], figures["requests"], figures["samples"]) == ("live", 1, 2)

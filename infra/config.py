@@ -153,12 +153,21 @@ class Target(Table):
 
 
 class Serving(Table):
-    """`[serving]`: a serverless endpoint (nothing to pay when idle) or one that holds an instance."""
+    """`[serving]`: a serverless endpoint (nothing to pay when idle) or one that holds an instance.
+
+    Of instances alone: up to `max_instances` by load, each meant for `requests_per_instance` a minute, and
+    `capture_percent` of all requests and answers kept below capture/ in the data bucket. `batch` lets the model's role
+    read batch/input/ and write batch/output/ there, for transform jobs.
+    """
 
     serverless: bool = True
     memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 2048
     max_concurrency: Annotated[int, Field(ge=1, le=200)] = 5
     instance: Instance = "ml.m5.large"
+    max_instances: Annotated[int, Field(ge=1, le=20)] = 1
+    requests_per_instance: Annotated[int, Field(ge=1)] = 6000
+    capture_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    batch: bool = False
 
 
 class Edge(Table):
@@ -212,6 +221,14 @@ class Settings(Table):
     def _the_gate_can_decide(self) -> Settings:
         if all(getattr(self.gate, metric) is None for metric in METRICS):
             raise ValueError(f"[gate] names no metric, so any model would pass; give one of {', '.join(METRICS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _serverless_has_no_instances(self) -> Settings:
+        serving = self.serving
+        for key, asked in (("max_instances", serving.max_instances > 1), ("capture_percent", serving.capture_percent)):
+            if serving.serverless and asked:
+                raise ValueError(f"[serving] {key} needs serverless = false; SageMaker has it for instances alone")
         return self
 
     @property

@@ -152,6 +152,7 @@ class Lake(Construct):
         return [
             s3.LifecycleRule(id="curated", prefix="curated/", expiration=CURATED_FOREVER_NOT),
             s3.LifecycleRule(id="telemetry", prefix="telemetry/", expiration=CURATED_FOREVER_NOT),
+            s3.LifecycleRule(id="capture", prefix="capture/", expiration=CURATED_FOREVER_NOT),
             s3.LifecycleRule(
                 id="tidy",
                 noncurrent_version_expiration=Duration.days(30),

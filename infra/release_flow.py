@@ -34,6 +34,8 @@ class Parts:
     variant: State
     environment: dict[str, str]
     volume_key: str | None
+    capture: State | None
+    scaling: tuple[int, int] | None
     group_arns: dict[str, str]
     group_names: dict[str, str]
     model_component: str
@@ -99,6 +101,7 @@ def _serving(parts: Parts) -> dict[str, State]:
                 "EndpointConfigName.$": "$.release.config_name",
                 "ProductionVariants": [{"VariantName": "live", "ModelName.$": "$.release.model_name", **parts.variant}],
                 **({"KmsKeyId": parts.volume_key} if parts.volume_key else {}),
+                **({"DataCaptureConfig": parts.capture} if parts.capture else {}),
             },
             then="EndpointExists",
         ),
@@ -107,11 +110,13 @@ def _serving(parts: Parts) -> dict[str, State]:
 
 def _endpoint(parts: Parts) -> dict[str, State]:
     names = {"EndpointName": parts.endpoint, "EndpointConfigName.$": "$.release.config_name"}
+    # Without it, an update sets a scaled endpoint back to the one instance of its configuration.
+    kept = {"RetainAllVariantProperties": True} if parts.scaling else {}
     return {
         "EndpointExists": states.choice(
             (states.equals("$.release.endpoint_exists", True), "UpdateEndpoint"), otherwise="CreateEndpoint"
         ),
-        "UpdateEndpoint": _sagemaker("updateEndpoint", names, then="PublishComponent", **FIRST_LOOK),
+        "UpdateEndpoint": _sagemaker("updateEndpoint", {**names, **kept}, then="PublishComponent", **FIRST_LOOK),
         "CreateEndpoint": _sagemaker("createEndpoint", names, then="PublishComponent", **FIRST_LOOK),
         "DescribeEndpoint": states.task(
             "aws-sdk:sagemaker:describeEndpoint",
@@ -123,13 +128,48 @@ def _endpoint(parts: Parts) -> dict[str, State]:
             result="$.endpoint",
         ),
         "EndpointReady": states.choice(
-            (states.equals("$.endpoint.status", "InService"), "DeployCanary"),
+            (states.equals("$.endpoint.status", "InService"), "ScaleEndpoint" if parts.scaling else "DeployCanary"),
             (states.equals("$.endpoint.status", "Failed"), "EndpointFailed"),
             (states.equals("$.endpoint.status", "UpdateRollbackFailed"), "EndpointFailed"),
             otherwise="WaitForEndpoint",
         ),
         **states.growing_wait("Endpoint", "DescribeEndpoint"),
+        **(_scaling(parts.endpoint, *parts.scaling) if parts.scaling else {}),
         "EndpointFailed": _error("EndpointFailed", f"the endpoint {parts.endpoint} did not come into service"),
+    }
+
+
+def _scaling(endpoint: str, most: int, requests: int) -> dict[str, State]:
+    """More instances under load. Both calls may be repeated: they set what there should be."""
+    target = {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": f"endpoint/{endpoint}/variant/live",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    }
+    policy = {
+        "TargetValue": requests,
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+    }
+    return {
+        "ScaleEndpoint": states.task(
+            "aws-sdk:applicationautoscaling:registerScalableTarget",
+            {**target, "MinCapacity": 1, "MaxCapacity": most},
+            service="applicationautoscaling",
+            then="PutScalingPolicy",
+            caught_by=CAUGHT,
+        ),
+        "PutScalingPolicy": states.task(
+            "aws-sdk:applicationautoscaling:putScalingPolicy",
+            {
+                **target,
+                "PolicyName": f"{endpoint}-requests",
+                "PolicyType": "TargetTrackingScaling",
+                "TargetTrackingScalingPolicyConfiguration": policy,
+            },
+            service="applicationautoscaling",
+            then="DeployCanary",
+            caught_by=CAUGHT,
+        ),
     }
 
 

@@ -26,6 +26,7 @@ class Serving(Construct):
     ) -> None:
         super().__init__(scope, id)
         self._settings = settings.serving
+        self._bucket = lake.data.bucket_name
         self.endpoint_name = names.of("endpoint")
         self.namespace = f"{names.prefix}/Endpoint"
         self.volume_key = None if self._settings.serverless else lake.key.key_arn
@@ -38,6 +39,7 @@ class Serving(Construct):
                 lake.read("releases/"),
                 lake.list_keys("releases/"),
                 lake.use_key(),
+                *self._kept(lake),
                 *image.pull(),
                 Allow(
                     actions=[
@@ -57,6 +59,32 @@ class Serving(Construct):
                 ),
             ],
         )
+
+    def _kept(self, lake: Lake) -> list[Allow]:
+        """What capture and batch transform read and write."""
+        capture = [lake.write("capture/")] if self._settings.capture_percent else []
+        batch = [lake.read("batch/input/"), lake.list_keys("batch/input/"), lake.write("batch/output/")]
+        return capture + (batch if self._settings.batch else [])
+
+    def capture(self) -> dict[str, Any] | None:
+        """CreateEndpointConfig's DataCaptureConfig; None when nothing is captured."""
+        if not self._settings.capture_percent:
+            return None
+        return {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": self._settings.capture_percent,
+            "DestinationS3Uri": f"s3://{self._bucket}/capture",
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {
+                "CsvContentTypes": ["text/csv"],
+                "JsonContentTypes": ["application/json"],
+            },
+        }
+
+    def scaling(self) -> tuple[int, int] | None:
+        """Most instances, and requests a minute that each is meant for; None when one instance is all."""
+        most = self._settings.max_instances
+        return None if most == 1 else (most, self._settings.requests_per_instance)
 
     def environment(self) -> dict[str, str]:
         """What the container is told: where its figures go, which its log carries in the embedded metric format."""

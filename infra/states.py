@@ -31,6 +31,10 @@ THROTTLING = {
     "ecr": ["Ecr.ServerException", "Ecr.ThrottlingException", "Ecr.LimitExceededException"],
     "sagemaker-sdk": ["SageMaker.ThrottlingException", "SageMaker.ResourceLimitExceededException"],
     "iot": ["Iot.ThrottlingException", "Iot.InternalFailureException", "Iot.ServiceUnavailableException"],
+    "applicationautoscaling": [
+        "ApplicationAutoScaling.ConcurrentUpdateException",
+        "ApplicationAutoScaling.InternalServiceException",
+    ],
     "greengrassv2": ["GreengrassV2.ThrottlingException", "GreengrassV2.InternalServerException"],
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aws_cdk import Aws
 from constructs import Construct
 
 from infra import flow, release_flow
@@ -97,6 +98,8 @@ class Workflow(Construct):
             variant=self._serving.variant(),
             environment=self._serving.environment(),
             volume_key=self._serving.volume_key,
+            capture=self._serving.capture(),
+            scaling=self._serving.scaling(),
             group_arns={name: self._fleet.group_arn(name) for name in ("canary", "fleet")},
             group_names={name: self._names.of(name) for name in ("canary", "fleet")},
             model_component=self._fleet.model_component,
@@ -130,6 +133,25 @@ class Workflow(Construct):
             follow_jobs(names, "tuning" if self._searches else "training", "processing", "build"),
         ]
 
+    def _scaling_allows(self, endpoint: str) -> list[Allow]:
+        """Source: Application Auto Scaling user guide, identity-based policies for SageMaker variants."""
+        scaling = "sagemaker.application-autoscaling.amazonaws.com"
+        role = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+        return [
+            Allow(
+                actions=["application-autoscaling:RegisterScalableTarget", "application-autoscaling:PutScalingPolicy"],
+                on=[self._names.arn("application-autoscaling", "scalable-target/*")],
+                when={"StringEquals": {"application-autoscaling:service-namespace": "sagemaker"}},
+                why="a scalable target's id is made when it is registered; the service is fixed by condition",
+            ),
+            Allow(actions=["sagemaker:UpdateEndpointWeightsAndCapacities"], on=[endpoint]),
+            Allow(
+                actions=["iam:CreateServiceLinkedRole"],
+                on=[f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/aws-service-role/{scaling}/{role}"],
+                when={"StringLike": {"iam:AWSServiceName": scaling}},
+            ),
+        ]
+
     def _release_allows(self) -> list[Allow]:
         names = self._names
         endpoint = names.arn("sagemaker", f"endpoint/{self._serving.endpoint_name}")
@@ -151,6 +173,7 @@ class Workflow(Construct):
                 why="the endpoint configuration is named after the release",
             ),
             Allow(actions=["sagemaker:DescribeEndpoint"], on=[endpoint]),
+            *(self._scaling_allows(endpoint) if self._serving.scaling() else []),
             pass_to_sagemaker(self._serving.role),
             Allow(
                 actions=["greengrass:CreateDeployment"],

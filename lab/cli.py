@@ -109,6 +109,19 @@ def synth(call: Call, out: Path, dataset: str | None, size: str | None) -> int:
 
 
 @lab.command()
+@click.argument("name", type=click.Choice(["serve", "job"]), default="serve")
+@json_option
+@click.pass_obj
+def image(call: Call, name: str) -> int:
+    """Show what lies in the endpoint's (or the jobs') container image: files, packages, sizes."""
+    from lab import image, synth
+
+    found = image.describe(synth.synth(call.home(), {}).path, name)
+    _answer(call, found, "\n".join(image.lines(found)))
+    return 0
+
+
+@lab.command()
 @click.argument("path")
 @click.option("--target", metavar="COLUMN", help="The column to predict.")
 @click.option("--task", type=click.Choice(["classification", "regression", "rul", "anomaly"]), help="What is asked.")

@@ -29,8 +29,12 @@ _TRACES: Row = (NOT_COVERED, "No traces are written; the setting of the state ma
 _JOB: Row = (EXECUTED, "The job is a child process; describe follows it to its end.")
 _IOT_JOB: Row = (EXECUTED, "A Greengrass deployment is an IoT job too; its counts follow the devices.")
 
+_SCALING: Row = (EMULATED, "Kept and read back; one process answers, however many instances a policy asks for.")
+
 # Every action that a role of the template is granted, and every API that code of the lab calls.
 ACTIONS: dict[str, Row] = {
+    "application-autoscaling:PutScalingPolicy": _SCALING,
+    "application-autoscaling:RegisterScalableTarget": _SCALING,
     "cloudwatch:PutMetricData": (EXECUTED, "Metrics are kept and can be read; no alarm evaluates them."),
     "codebuild:BatchGetBuilds": (EXECUTED, "Status, phases and the reason of a failure."),
     "codebuild:StartBuild": (EMULATED, "No Docker: source, copies and pins are checked, the files unpacked."),
@@ -61,6 +65,7 @@ ACTIONS: dict[str, Row] = {
     "greengrass:CreateDeployment": (EXECUTED, "The desk core carries it out."),
     "greengrass:DescribeComponent": (EXECUTED, "State and errors of a version."),
     "greengrass:GetDeployment": (EXECUTED, "Status as the devices report it."),
+    "iam:CreateServiceLinkedRole": (NOT_COVERED, "Scaling needs no role here."),
     "iam:PassRole": (EMULATED, "Not checked; that the role exists and trusts the service is."),
     "iot:CancelJob": _IOT_JOB,
     "iot:CreateJob": _IOT_JOB,
@@ -101,17 +106,22 @@ ACTIONS: dict[str, Row] = {
     "sagemaker:CreateModel": _KEPT,
     "sagemaker:CreateModelPackage": (EXECUTED, "Version, approval, and the event of each change."),
     "sagemaker:CreateProcessingJob": _JOB,
+    "sagemaker:CreateTransformJob": (EXECUTED, "The model's own server answers for each object below a prefix."),
     "sagemaker:CreateTrainingJob": (EXECUTED, "AWS's SageMaker Training Toolkit in a child process."),
     "sagemaker:DescribeEndpoint": (EXECUTED, "Status of the serve process."),
     "sagemaker:DescribeHyperParameterTuningJob": _JOB,
     "sagemaker:DescribeModelPackage": _KEPT,
     "sagemaker:DescribeProcessingJob": _JOB,
     "sagemaker:DescribeTrainingJob": _JOB,
-    "sagemaker:InvokeEndpoint": (EXECUTED, "The request goes to the serve process."),
+    "sagemaker:InvokeEndpoint": (
+        EXECUTED,
+        "The request goes to the serve process; data capture, where the config asks for it, goes to S3.",
+    ),
     "sagemaker:ListModelPackages": _KEPT,
     "sagemaker:StopHyperParameterTuningJob": _JOB,
     "sagemaker:StopProcessingJob": _JOB,
     "sagemaker:StopTrainingJob": _JOB,
+    "sagemaker:UpdateEndpointWeightsAndCapacities": (NOT_COVERED, "One process answers."),
     "sagemaker:UpdateEndpoint": (EXECUTED, "The new process serves before the old one ends."),
     "sagemaker:UpdateModelPackage": (EXECUTED, "Approval reaches EventBridge."),
     "states:StartExecution": (EXECUTED, "moto's interpreter runs the definition."),
@@ -155,7 +165,7 @@ REFUSED = (
     ("Step Functions", "JSONata, Activities, distributed maps, tasks that are not below"),
     ("EventBridge", "schedules, dead-letter queues, other targets than Step Functions, Lambda, SQS, SNS, log groups"),
     ("Lambda", "other languages than Python, images, layers, destinations, VPC"),
-    ("SageMaker", "transform, AutoML, compilation and labelling jobs, tuning by other strategies than Random, "
+    ("SageMaker", "AutoML, compilation and labelling jobs, tuning by other strategies than Random, "
      "pipelines, feature groups, notebooks, domains, serverless cold starts"),
     ("Greengrass v2", "Lambda components, public components besides the nucleus, subdeployments, runWith"),
     ("IoT", "rules with other SQL than `SELECT *` and topic()/timestamp() terms, other actions than Lambda"),

@@ -22,11 +22,14 @@ OPTIMISED = {
     "sagemaker:createProcessingJob.sync": "awaited",
     "sagemaker:createTrainingJob": "a job in the background",
     "sagemaker:createTrainingJob.sync": "awaited",
+    "sagemaker:createTransformJob": "a job in the background",
+    "sagemaker:createTransformJob.sync": "awaited",
     "sagemaker:updateEndpoint": "",
     "sns:publish": "", "sqs:sendMessage": "",
 }  # fmt: skip
-# aws-sdk integrations whose API does its work on the desk.
+# aws-sdk integrations whose API does its work on the desk, or is kept there and read back (docs/fidelity.md).
 SDK = {
+    "applicationautoscaling": ("putScalingPolicy", "registerScalableTarget"),
     "cloudwatch": ("putMetricData",),
     "codebuild": ("batchGetBuilds",),
     "dynamodb": ("deleteItem", "getItem", "putItem", "query", "scan", "updateItem"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model
 
-from lab import joblog, serving
+from lab import capture, joblog, serving
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
         self.engine = engine
         self.endpoint_status = "Creating"
         self.server: serving.Server | None = None
+        self.capture: capture.Capture | None = None
         self.gone = False
         self._turn = threading.Condition()
         self._asked: dict[serving.Server, int] = {}
@@ -47,6 +48,7 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
             "EndpointArn": self.arn,
             "EndpointConfigName": self.endpoint_config_name,
             "ProductionVariants": self.production_variants,
+            "DataCaptureConfig": self.capture and self.capture.summary(),
             "EndpointStatus": self.endpoint_status,
             "FailureReason": self.failure_reason,
             "CreationTime": self.creation_time,
@@ -73,6 +75,7 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
             return
         with self._turn:
             self.server = fresh
+            self.capture = self._capture(config, model)
         self.endpoint_config_name = config.endpoint_config_name
         self.production_variants = self._process_production_variants(config.production_variants)
         for variant in self.production_variants:
@@ -94,6 +97,13 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
             environment=container.get("Environment") or {},
             role_arn=model.execution_role_arn,
         )
+
+    def _capture(self, config: FakeEndpointConfig, model: Model) -> capture.Capture | None:
+        wanted = config.data_capture_config
+        if not wanted or not wanted.get("EnableCapture"):
+            return None
+        variant = config.production_variants[0]["VariantName"]
+        return capture.Capture(self.engine, self.endpoint_name, variant, wanted, model.execution_role_arn)
 
     def remove(self) -> None:
         """DeleteEndpoint: the process ends."""

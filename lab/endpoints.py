@@ -1,9 +1,10 @@
 """SageMaker endpoints stand on real serve processes.
 
-Covers: models of one container, configs of one variant (instances or serverless), create, update (blue/green: the
-new process answers before the old one ends; a failed update leaves the old one), describe, list, delete.
-Does not cover, and refuses by name: several variants or containers, shadow variants, asynchronous inference, data
-capture, auto scaling, VPC and network isolation. Instance types change nothing on the desk.
+Covers: models of one container, configs of one variant (instances or serverless), data capture of instances, create,
+update (blue/green: the new process answers before the old one ends; a failed update leaves the old one), describe,
+list, delete.
+Does not cover, and refuses by name: several variants or containers, shadow variants, asynchronous inference, VPC and
+network isolation. Instance types change nothing on the desk, and one process answers whatever a scaling policy says.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, Model
 from moto.sagemaker.responses import SageMakerResponse
 
-from lab import identity, runtimes
+from lab import capture, identity, runtimes
 from lab.endpoint import Endpoint
 from lab.errors import LabError
 from lab.jobfiles import Place
@@ -95,10 +96,14 @@ def _create_endpoint_config(response: SageMakerResponse) -> ActionResult:
     name, backend = request["EndpointConfigName"], response.sagemaker_backend
     if name in backend.endpoint_configs:
         raise ValidationError(message=f"Cannot create already existing endpoint configuration {name!r}.")
-    covered = {"EndpointConfigName", "ProductionVariants", "Tags", "KmsKeyId", "ExecutionRoleArn"}
+    covered = {
+        "EndpointConfigName", "ProductionVariants", "Tags", "KmsKeyId", "ExecutionRoleArn", "DataCaptureConfig",
+    }  # fmt: skip
     for key in sorted(set(request) - covered):
-        if key != "DataCaptureConfig" or request[key].get("EnableCapture"):
-            raise ValidationError(message=f"CreateEndpointConfig: {key} is not covered by the desk engine")
+        raise ValidationError(message=f"CreateEndpointConfig: {key} is not covered by the desk engine")
+    refused = capture.refusal(request)
+    if refused:
+        raise ValidationError(message=f"CreateEndpointConfig: {refused}")
     if len(request["ProductionVariants"]) != 1:
         raise ValidationError(message="CreateEndpointConfig: the desk engine serves one production variant")
     config = backend.create_endpoint_config(
@@ -110,7 +115,8 @@ def _create_endpoint_config(response: SageMakerResponse) -> ActionResult:
         kms_key_id=request.get("KmsKeyId"),
     )
     # moto gives back empty structures that the API's shapes do not allow.
-    config.async_inference_config = config.data_capture_config = None
+    config.async_inference_config = None
+    config.data_capture_config = request.get("DataCaptureConfig") or None
     return ActionResult({"EndpointConfigArn": config.endpoint_config_arn})
 
 

@@ -139,3 +139,28 @@ def of_image(engine: Engine, uri: str) -> str:
 def guard_folder() -> Path:
     """Where sitecustomize.py lies, relative to this package."""
     return Path(__file__).resolve().parent / "guard"
+
+
+def distributions(requirements: Iterable[str]) -> tuple[list[importlib.metadata.Distribution], list[str]]:
+    """What `requirements` bring, themselves and all that they require, and the names of those not installed here."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    absent: list[str] = []
+    queue = [Requirement(text) for text in requirements]
+    while queue:
+        requirement = queue.pop()
+        key = canonicalize_name(requirement.name)
+        if key in found or requirement.name in absent:
+            continue
+        try:
+            found[key] = importlib.metadata.distribution(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(requirement.name)
+            continue
+        queue += _wants(found[key], requirement.extras)
+    return list(found.values()), sorted(absent)
+
+
+def weight(found: importlib.metadata.Distribution) -> int:
+    """Bytes of a distribution's own files, compiled Python left out."""
+    paths = [Path(str(file.locate())) for file in found.files or () if file.suffix != ".pyc"]
+    return sum(path.stat().st_size for path in paths if path.is_file())

@@ -1,9 +1,9 @@
 """SageMaker's jobs and endpoints are real; what would run nothing is refused.
 
-Covers: training jobs (training.py), tuning jobs (tuning.py), processing jobs (processing.py), models, endpoint configs
-and endpoints (endpoints.py), invocations (sagemakerruntime.py), model package groups and packages (modelregistry.py):
-create, describe, list, stop, delete, tags.
-Does not cover, and refuses with ValidationException: transform, AutoML, compilation and labeling jobs, pipelines,
+Covers: training jobs (training.py), tuning jobs (tuning.py), processing jobs (processing.py), transform jobs
+(transform.py), models, endpoint configs and endpoints (endpoints.py), invocations (sagemakerruntime.py), model package
+groups and packages (modelregistry.py): create, describe, list, stop, delete, tags.
+Does not cover, and refuses with ValidationException: AutoML, compilation and labeling jobs, pipelines,
 clusters, notebook instances, domains, feature groups, model cards, experiments, monitoring definitions.
 """
 
@@ -30,6 +30,7 @@ from lab import (
     runtimes,
     sagemakerruntime,
     training,
+    transform,
     tuning,
 )
 from lab.errors import LabError
@@ -44,6 +45,7 @@ KEPT = {
     "describe_endpoint_config", "delete_endpoint_config", "list_endpoint_configs",
     "describe_endpoint", "list_endpoints",
     "describe_training_job", "list_training_jobs", "describe_processing_job", "list_processing_jobs",
+    "describe_transform_job", "list_transform_jobs",
     "create_model_package_group", "describe_model_package_group", "list_model_package_groups",
     "describe_model_package", "list_model_packages", "search",
 }  # fmt: skip
@@ -60,6 +62,8 @@ def install(engine: Engine) -> None:
     _operation("stop_hyper_parameter_tuning_job", _stop_tuning_job)
     _operation("create_processing_job", lambda response: _create_processing_job(engine, response))
     _operation("stop_processing_job", _stop_processing_job)
+    _operation("create_transform_job", lambda response: _create_transform_job(engine, response))
+    _operation("stop_transform_job", _stop_transform_job)
     endpoints.install(engine)
     sagemakerruntime.install(engine)
     modelregistry.install(engine)
@@ -203,6 +207,31 @@ def _stop_processing_job(response: SageMakerResponse) -> ActionResult:
     if job is None:
         raise ValidationError(message=f"Could not find requested job with name: {name}")
     if job.processing_job_status == "InProgress":
+        job.stop()
+    return EmptyResult()
+
+
+def _create_transform_job(engine: Engine, response: SageMakerResponse) -> ActionResult:
+    request, backend = body_of(response), response.sagemaker_backend
+    name = request["TransformJobName"]
+    if name in backend.transform_jobs:
+        raise ResourceInUseException(
+            message=f"Transform job names must be unique within an AWS account and region. The name {name} is taken."
+        )
+    refused, model = transform.refusal(request), backend._models.get(request["ModelName"])
+    if refused or model is None:
+        raise ValidationError(message=refused or f"Could not find model {request['ModelName']!r}.")
+    job = backend.transform_jobs[name] = transform.TransformJob(engine, request, model)
+    _start(job.run, name)
+    return ActionResult({"TransformJobArn": job.arn})
+
+
+def _stop_transform_job(response: SageMakerResponse) -> ActionResult:
+    name = body_of(response)["TransformJobName"]
+    job = response.sagemaker_backend.transform_jobs.get(name)
+    if job is None:
+        raise ValidationError(message=f"Could not find requested job with name: {name}")
+    if job.transform_job_status == "InProgress":
         job.stop()
     return EmptyResult()
 

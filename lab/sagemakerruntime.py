@@ -1,7 +1,7 @@
 """InvokeEndpoint reaches the endpoint's own process.
 
 Covers: InvokeEndpoint with Body, ContentType, Accept and CustomAttributes; ModelError (424) with the container's own
-status and message; no answer is cut off when an endpoint is updated.
+status and message; no answer is cut off when an endpoint is updated; data capture, when the config asks for it.
 Does not cover: InvokeEndpointAsync (refused), response streams, target variants and models, inference components.
 """
 
@@ -59,6 +59,9 @@ def _ask(endpoint: Endpoint, server: serving.Server, response: SageMakerRuntimeR
     told["x-Amzn-Invoked-Production-Variant"] = variant
     if ATTRIBUTES.lower() in answer.headers:
         told[ATTRIBUTES] = answer.headers[ATTRIBUTES.lower()]
+    if endpoint.capture is not None:
+        asked = (given["Content-Type"] or "application/octet-stream", response.raw_body)
+        endpoint.capture.keep(asked, (told["Content-Type"], answer.body), told.get(ATTRIBUTES, ""))
     return 200, told, answer.body
 
 

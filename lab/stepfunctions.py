@@ -78,6 +78,7 @@ SYNC = {
     ("sagemaker", "create_training_job"): _job("training"),
     ("sagemaker", "create_hyper_parameter_tuning_job"): _job("hyper_parameter_tuning"),
     ("sagemaker", "create_processing_job"): _job("processing"),
+    ("sagemaker", "create_transform_job"): _job("transform"),
     ("glue", "start_job_run"): Sync(
         "get_job_run",
         lambda request, response: {"JobName": request["JobName"], "RunId": response["JobRunId"]},
@@ -113,6 +114,7 @@ def install(engine: Engine) -> None:
 
     state_task_factory.state_task_service_for = service_for
     StateTaskServiceAwsSdk._SERVICE_NAME_SFN_TO_BOTO_OVERRIDES["eventbridge"] = "events"
+    StateTaskServiceAwsSdk._SERVICE_NAME_SFN_TO_BOTO_OVERRIDES["applicationautoscaling"] = "application-autoscaling"
     _refuse_what_the_desk_cannot()
     _name_every_execution()
     _parse_once()

@@ -1,9 +1,11 @@
 """The assembly that every test here reads: synthesized once, in a child, as anyone would."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +55,13 @@ class Assembly:
         if function == "Fn::Join":
             return str(argument[0]).join(self.text(part) for part in argument[1])
         return f"<{argument}>" if isinstance(argument, str) else f"<{'.'.join(argument)}>"
+
+    def file_of_image(self, name: str, path: str) -> str:
+        """A text file in the build context of an image, which is the asset that the image's tag is the hash of."""
+        for asset in self.asset(".zip"):
+            if hashlib.sha256(asset.read_bytes()).hexdigest().startswith(self.lab["images"][name]["tag"]):
+                return zipfile.ZipFile(asset).read(path).decode("utf-8")
+        raise AssertionError(name)
 
     def asset(self, suffix: str) -> list[Path]:
         """Staged files whose name ends so."""

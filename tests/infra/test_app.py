@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from lab import assembly
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -74,6 +76,22 @@ def test_an_instance_endpoint_is_one_setting_away(synthesize: Callable[..., Any]
     config = made.machine("ml-lab-dev-release")["States"]["CreateEndpointConfig"]["Parameters"]
     assert config["ProductionVariants"][0]["InstanceType"] == "ml.m5.large"
     assert config["KmsKeyId"]
+
+
+@pytest.mark.slow
+def test_scaling_capture_and_batch_are_settings_and_the_desk_takes_them(
+    synthesize: Callable[..., Any], tmp_path: Path
+) -> None:
+    asked = {"serverless": False, "max_instances": 4, "capture_percent": 25, "batch": True}
+    made = synthesize(tmp_path / "out", LAB_OVERRIDES=json.dumps({"serving": asked}))
+    states = made.machine("ml-lab-dev-release")["States"]
+    capture = states["CreateEndpointConfig"]["Parameters"]["DataCaptureConfig"]
+    assert (capture["InitialSamplingPercentage"], capture["DestinationS3Uri"][-8:]) == (25, "/capture")
+    assert states["ScaleEndpoint"]["Parameters"]["MaxCapacity"] == 4
+    policies = json.dumps(made.of_type("AWS::IAM::Role"))
+    for part in ("/capture/*", "/batch/input/*", "/batch/output/*", "application-autoscaling:PutScalingPolicy"):
+        assert part in policies
+    assembly.load(made.path).check()
 
 
 @pytest.mark.slow

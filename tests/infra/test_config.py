@@ -63,6 +63,8 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"targets": {"cloud-cpu": {"formats": ["onnx-int4"]}, "edge-x86": {}}}, "allowed: onnx-fp32"),
         ({"gate": {"beat_baseline": True}}, "[gate] names no metric, so any model would pass; give one of accuracy"),
         ({"serving": {"memory_mb": 1000}}, "allowed: 1024, 2048, 3072, 4096, 5120, 6144"),
+        ({"serving": {"max_instances": 3}}, "[serving] max_instances needs serverless = false"),
+        ({"serving": {"capture_percent": 10}}, "[serving] capture_percent needs serverless = false"),
         ({"train": {"size": "huge", "epochs": 0}}, "(and 1 more)"),
     ],
 )

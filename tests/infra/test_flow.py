@@ -80,26 +80,27 @@ def flow_definition() -> dict[str, Any]:
     return flow.definition(flow_parts())
 
 
-def release_definition() -> dict[str, Any]:
-    return release_flow.definition(
-        release_flow.Parts(
-            functions=FUNCTIONS,
-            serve_repository="p-serve",
-            serve_tag="tag",
-            serve_image="p-serve:tag",
-            serve_project="p-serve-image",
-            serve_role="arn:aws:iam::1:role/serve",
-            endpoint="p-endpoint",
-            environment={},
-            variant={"InstanceType": "ml.m5.large", "InitialInstanceCount": 1},
-            volume_key=None,
-            group_arns={"canary": "arn:canary", "fleet": "arn:fleet"},
-            group_names={"canary": "p-canary", "fleet": "p-fleet"},
-            model_component="p.Model",
-            abort_failed_percent=10.0,
-            timeout_minutes=60,
-        )
-    )
+def release_definition(**other: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "functions": FUNCTIONS,
+        "serve_repository": "p-serve",
+        "serve_tag": "tag",
+        "serve_image": "p-serve:tag",
+        "serve_project": "p-serve-image",
+        "serve_role": "arn:aws:iam::1:role/serve",
+        "endpoint": "p-endpoint",
+        "environment": {},
+        "variant": {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1},
+        "volume_key": None,
+        "capture": None,
+        "scaling": None,
+        "group_arns": {"canary": "arn:canary", "fleet": "arn:fleet"},
+        "group_names": {"canary": "p-canary", "fleet": "p-fleet"},
+        "model_component": "p.Model",
+        "abort_failed_percent": 10.0,
+        "timeout_minutes": 60,
+    }
+    return release_flow.definition(release_flow.Parts(**(given | other)))
 
 
 MACHINES = {"flow": flow_definition(), "release": release_definition()}
@@ -236,6 +237,24 @@ def test_waiting_as_long_as_the_execution_may_stays_below_the_limit_of_events(ti
         events += sum(5 if states[name]["Type"] == "Task" else 2 for name in visited)
         seconds, pause = seconds + pause, pause + 1
     assert events < 25_000 / 3  # https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+
+
+def test_a_scaled_endpoint_keeps_its_instances_over_an_update_and_gets_its_policy_before_the_devices() -> None:
+    states = release_definition(scaling=(4, 600))["States"]
+    assert states["UpdateEndpoint"]["Parameters"]["RetainAllVariantProperties"] is True
+    assert states["EndpointReady"]["Choices"][0]["Next"] == "ScaleEndpoint"
+    target, policy = (states[name]["Parameters"] for name in ("ScaleEndpoint", "PutScalingPolicy"))
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
+    assert target["ResourceId"] == policy["ResourceId"] == "endpoint/p-endpoint/variant/live"
+    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 600
+    assert (states["ScaleEndpoint"]["Next"], states["PutScalingPolicy"]["Next"]) == ("PutScalingPolicy", "DeployCanary")
+
+
+def test_an_endpoint_captures_when_it_is_told_to_and_otherwise_says_nothing_of_it() -> None:
+    asked = {"EnableCapture": True}
+    captured = release_definition(capture=asked)["States"]["CreateEndpointConfig"]["Parameters"]
+    assert captured["DataCaptureConfig"] == asked
+    assert "DataCaptureConfig" not in release_definition()["States"]["CreateEndpointConfig"]["Parameters"]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ COMMANDS = [
     "doctor",
     "down",
     "env",
+    "image",
     "invoke",
     "logs",
     "reject",

@@ -27,7 +27,7 @@ def test_a_function_called_by_its_arn_is_covered() -> None:
 @pytest.mark.parametrize(
     "resource",
     [
-        "sagemaker:createTransformJob.sync",
+        "sagemaker:createLabelingJob.sync",
         "ecs:runTask.sync",
         "aws-sdk:s3:putBucketAcl",
         "lambda:invoke.waitForTaskToken",

@@ -1,7 +1,9 @@
 """Endpoints are real processes: they start, answer, change over without a gap, fail honestly and end."""
 
+import base64
 import io
 import json
+import re
 import tarfile
 import time
 from collections.abc import Callable
@@ -160,6 +162,113 @@ def test_an_error_of_the_model_reaches_the_caller_with_its_status(aws: Engine) -
     assert (answer["OriginalStatusCode"], answer["OriginalMessage"]) == (400, '{"error": "no image"}')
     with pytest.raises(ClientError, match="Endpoint other of account 123456789012 not found"):
         aws.client("sagemaker-runtime").invoke_endpoint(EndpointName="other", Body=b"x")
+
+
+def test_what_is_asked_and_answered_is_captured_as_lines_in_s3(aws: Engine) -> None:
+    client, name = aws.client("sagemaker"), model(aws, "one")
+    capture = {
+        "EnableCapture": True, "InitialSamplingPercentage": 100, "DestinationS3Uri": "s3://data/capture",
+        "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        "CaptureContentTypeHeader": {"CsvContentTypes": ["text/plain"]},
+    }  # fmt: skip
+    variant = {"VariantName": "live", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    client.create_endpoint_config(
+        EndpointConfigName="capturing", ProductionVariants=[variant], DataCaptureConfig=capture
+    )
+    client.create_endpoint(EndpointName="e", EndpointConfigName="capturing")
+    assert settled(aws)["DataCaptureConfig"]["CurrentSamplingPercentage"] == 100
+    said, _ = ask(aws, b"\x89PNG\xff")
+    with pytest.raises(ClientError):
+        ask(aws, b"bad")
+    listed = aws.client("s3").list_objects_v2(Bucket="data", Prefix="capture/")["Contents"]
+    (key,) = [each["Key"] for each in listed]  # what the model refused is not captured
+    assert re.fullmatch(r"capture/e/live/\d{4}/\d\d/\d\d/\d\d/[\w-]+\.jsonl", key)
+    line = json.loads(aws.client("s3").get_object(Bucket="data", Key=key)["Body"].read())
+    assert line["captureData"] == {
+        "endpointInput": {
+            "observedContentType": "image/png", "mode": "INPUT", "encoding": "BASE64",
+            "data": base64.b64encode(b"\x89PNG\xff").decode(),
+        },
+        "endpointOutput": {
+            "observedContentType": "text/plain", "mode": "OUTPUT", "encoding": "CSV", "data": said,
+        },
+    }  # fmt: skip
+    assert line["eventMetadata"]["customAttributes"] == ["model_version=one"]
+    assert line["eventVersion"] == "0"
+
+
+def test_a_sample_of_none_captures_nothing_and_a_serverless_endpoint_cannot(aws: Engine) -> None:
+    client, name = aws.client("sagemaker"), model(aws, "one")
+    capture = {
+        "EnableCapture": True, "InitialSamplingPercentage": 0, "DestinationS3Uri": "s3://data/capture",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }  # fmt: skip
+    variant = {"VariantName": "live", "ModelName": name}
+    instance = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    serverless = {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 2}}
+    with pytest.raises(ClientError, match="serverless endpoints capture nothing"):
+        client.create_endpoint_config(
+            EndpointConfigName="c", ProductionVariants=[variant | serverless], DataCaptureConfig=capture
+        )
+    client.create_endpoint_config(
+        EndpointConfigName="c", ProductionVariants=[variant | instance], DataCaptureConfig=capture
+    )
+    client.create_endpoint(EndpointName="e", EndpointConfigName="c")
+    settled(aws)
+    ask(aws)
+    assert "Contents" not in aws.client("s3").list_objects_v2(Bucket="data", Prefix="capture/")
+
+
+def transformed(aws: Engine, **other: Any) -> dict[str, Any]:
+    """A transform job over `in/`, once it has ended."""
+    client = aws.client("sagemaker")
+    client.create_transform_job(
+        TransformJobName="t",
+        ModelName=model(aws, "one"),
+        MaxConcurrentTransforms=2,
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/in/"}},
+            "ContentType": "text/csv",
+        },
+        TransformOutput={"S3OutputPath": "s3://data/out", "Accept": "text/plain"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        **other,
+    )
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found: dict[str, Any] = client.describe_transform_job(TransformJobName="t")
+        if found["TransformJobStatus"] != "InProgress":
+            return found
+        time.sleep(0.05)
+    raise AssertionError(found)
+
+
+def test_a_batch_transform_answers_every_object_below_a_prefix_with_the_same_server(aws: Engine) -> None:
+    s3 = aws.client("s3")
+    for key, body in (("in/a.csv", b"1,2"), ("in/deep/b.csv", b"1,2,3"), ("other/c.csv", b"1")):
+        s3.put_object(Bucket="data", Key=key, Body=body)
+    found = transformed(aws)
+    assert (found["TransformJobStatus"], found.get("FailureReason")) == ("Completed", None)
+    listed = s3.list_objects_v2(Bucket="data", Prefix="out/")["Contents"]
+    answers = {each["Key"]: s3.get_object(Bucket="data", Key=each["Key"])["Body"].read() for each in listed}
+    assert answers == {
+        "out/a.csv.out": b"hello one text/csv text/plain 3",
+        "out/deep/b.csv.out": b"hello one text/csv text/plain 5",
+    }
+    assert not processes()
+
+
+def test_a_batch_transform_fails_with_the_object_that_the_model_refuses(aws: Engine) -> None:
+    aws.client("s3").put_object(Bucket="data", Key="in/a.csv", Body=b"bad")
+    found = transformed(aws)
+    assert found["TransformJobStatus"] == "Failed"
+    assert 's3://data/in/a.csv: the model answered 400: {"error": "no image"}' in found["FailureReason"]
+    assert not processes()
+
+
+def test_a_batch_transform_that_the_desk_cannot_do_is_refused_by_name(aws: Engine) -> None:
+    with pytest.raises(ClientError, match="BatchStrategy MultiRecord is not covered"):
+        transformed(aws, BatchStrategy="MultiRecord")
 
 
 def test_a_model_without_its_archive_role_or_image_is_refused(aws: Engine) -> None:

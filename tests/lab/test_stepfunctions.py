@@ -63,6 +63,30 @@ def test_a_head_object_gives_the_metadata_and_times_as_numbers(engine: Engine, b
     assert isinstance(output["LastModified"], int) and "ResponseMetadata" not in output
 
 
+def test_an_endpoints_scaling_is_kept_and_read_back(engine: Engine, run: Run) -> None:
+    target = {
+        "ServiceNamespace": "sagemaker", "ResourceId": "endpoint/e/variant/live",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    }  # fmt: skip
+    tracking = {
+        "TargetValue": 600,
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+    }
+    policy = {"PolicyName": "p", "PolicyType": "TargetTrackingScaling"}
+    policy |= {"TargetTrackingScalingPolicyConfiguration": tracking}
+    register = task(
+        "aws-sdk:applicationautoscaling:registerScalableTarget",
+        {**target, "MinCapacity": 1, "MaxCapacity": 4},
+        Next="Put",
+    )
+    put = task("aws-sdk:applicationautoscaling:putScalingPolicy", {**target, **policy})
+    found = run({"Register": register, "Put": put}, {})
+    assert found["status"] == "SUCCEEDED", found
+    client = engine.client("application-autoscaling")
+    (kept,) = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert kept["TargetTrackingScalingPolicyConfiguration"] == tracking
+
+
 def test_an_absent_image_is_caught_by_the_name_that_aws_gives_it(engine: Engine, run: Run) -> None:
     repository = f"t-{uuid.uuid4().hex[:8]}"
     engine.client("ecr").create_repository(repositoryName=repository)

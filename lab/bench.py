@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import bench_etl, launch, processes
+from lab import bench_etl, bench_serve, launch, processes
 from lab.errors import LabError
 from lab.home import Home
 
@@ -45,14 +45,20 @@ def _run(home: Home, root: Path, dataset: str | None) -> Row:
     return {"seconds": round(record["seconds"], 1), **record["engine"]}
 
 
-BENCHES: dict[str, Callable[[Home, str | None], Iterator[Row]]] = {"flow": flow, "etl": bench_etl.etl}
+BENCHES: dict[str, Callable[[Home, str | None], Iterator[Row]]] = {
+    "flow": flow,
+    "etl": bench_etl.etl,
+    "serve": bench_serve.serve,
+}
 
 
 def line(row: Row) -> str:
     """A row for people: its case, and each figure by its name."""
     phases = row.get("phases") or {}
     figures = {**{key: value for key, value in row.items() if key not in ("case", "phases")}, **phases}
-    return f"{row['case']:18} " + "  ".join(f"{key} {value:,}" for key, value in figures.items())
+    return f"{row['case']:18} " + "  ".join(
+        f"{key} {value}" if isinstance(value, str) else f"{key} {value:,}" for key, value in figures.items()
+    )
 
 
 def document(name: str, rows: list[Row]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ PEERS = {
 def serve(home: Home, dataset: str | None) -> Iterator[Row]:
     """Rows `overhead`, `json`, and one for each peer; `dataset` names one of them. An absent peer says so.
 
-    `ratio` is our requests a second over the peer's, `p99_ratio` the peer's p99 over ours: above 1 we are ahead.
+    `throughput_ratio` is our requests a second over the peer's, `p99_ratio` the peer's p99 over ours: above 1 we are ahead.
     """
     cases = ("overhead", "json", *PEERS)
     if dataset is not None and dataset not in cases:
@@ -81,7 +81,11 @@ def serve(home: Home, dataset: str | None) -> Iterator[Row]:
     wanted = [dataset] if dataset else list(cases)
     for case in wanted:
         if case in PEERS and importlib.util.find_spec(PEERS[case].package) is None:
-            yield {"case": case, "skipped": f"{PEERS[case].package} is not installed; make install-bench brings it"}
+            yield {
+                "case": case,
+                "peer": case,
+                "skipped": f"{PEERS[case].package} is not installed; make install-bench brings it",
+            }
     present = [case for case in wanted if case not in PEERS or importlib.util.find_spec(PEERS[case].package)]
     if not present:
         return
@@ -167,7 +171,7 @@ class _Bench:
             "peer_format": peer.form,
             "per_s": per_s,
             "peer_per_s": peer_per_s,
-            "ratio": round(per_s / peer_per_s, 2),
+            "throughput_ratio": round(per_s / peer_per_s, 2),
             "p99_ms": p99,
             "peer_p99_ms": peer_p99,
             "p99_ratio": round(peer_p99 / p99, 2),

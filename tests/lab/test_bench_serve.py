@@ -22,6 +22,7 @@ def test_a_peer_that_is_not_installed_is_a_row_with_the_reason(home: Home, monke
     (row,) = bench_serve.serve(home, "litserve")
     assert row == {
         "case": "litserve",
+        "peer": "litserve",
         "skipped": "no-such-package is not installed; make install-bench brings it",
     }
     assert "no-such-package is not installed" in bench.line(row)

@@ -73,7 +73,8 @@ PEERS = {
 def serve(home: Home, dataset: str | None) -> Iterator[Row]:
     """Rows `overhead`, `json`, and one for each peer; `dataset` names one of them. An absent peer says so.
 
-    `throughput_ratio` is our requests a second over the peer's, `p99_ratio` the peer's p99 over ours: above 1 we are ahead.
+    `throughput_ratio` is our requests a second over the peer's, `p99_ratio` the peer's p99 over ours: above 1 we are
+    ahead.
     """
     cases = ("overhead", "json", *PEERS)
     if dataset is not None and dataset not in cases:

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 SHAPE = (3, 64, 64)
 CONCURRENCY = 32
 ROUNDS = 3
-SECONDS = 6.0
+SECONDS = 4.0
 READY_SECONDS = 90.0
 MEGABYTE = 1 << 20
 

@@ -27,7 +27,7 @@ from models.export import release
 SHAPE = (3, 64, 64)
 CLASSES = ("bad", "good", "scratched", "unknown")
 SAMPLES = 64
-TARGET = {"cloud-cpu": {"formats": ["onnx-fp32"], "threads": 1}}
+TARGET = {"cloud-cpu": {"formats": ["onnx-fp32"], "threads": 1, "batch": 1, "measure": "allowed"}}
 
 
 def contract() -> Contract:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lab import flowchart, pictures
 from lab.home import read_json, write_atomically
-from lab.metric import best, leading
+from lab.metric import ERRORS, best, leading
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 WATCHED = ("accuracy", "rmse", "f1", "score")
@@ -26,6 +26,7 @@ def render(folder: Path) -> Path:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"figure": figure, "bytes": bytes_for_people, "clock": clock, "tojson_short": json.dumps}
+    environment.filters |= {"brief": brief, "megabytes": megabytes}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     path = folder / "report.html"
     write_atomically(path, template.render(**_context(folder)))
@@ -65,6 +66,8 @@ def _context(folder: Path) -> dict[str, Any]:
         "worst": _with_images(report.get("worst") or []),
         "worst_rows": [_drawn(row) for row in report.get("worst") or [] if not row.get("png_base64")],
         "samples": _by_label(_with_images(report.get("samples") or [])),
+        "candidates": _candidates(folder, record["artifacts"]),
+        "released_metric": "rmse" if metric in ERRORS else "accuracy",
         "data": data,
         "counts": _counts(data, _read(folder / "curated" / "contract.json")),
         "contract": _read(folder / "curated" / "contract.json"),
@@ -111,6 +114,18 @@ def criteria(record: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tup
         if limit is not None:
             rows.append((f"{row['target']}: p95 ms", figure(limit), figure(row["p95_ms"])))
     return rows
+
+
+def _candidates(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[Mapping[str, Any]]]]:
+    """By target: the export job's picture to embed, empty where it left none, and the rows; skipped ones last."""
+    found = []
+    for target in dict.fromkeys(str(row["target"]) for row in rows):
+        path = folder / "export" / f"{target}.svg"
+        # As a picture, not as part of the page: whatever stands in it, no browser runs it.
+        encoded = base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
+        ours = sorted((row for row in rows if row["target"] == target), key=lambda row: row["skipped"] is not None)
+        found.append((target, encoded and f"data:image/svg+xml;base64,{encoded}", ours))
+    return found
 
 
 def _models(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -177,6 +192,18 @@ def figure(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.2f}"
+
+
+def brief(value: Any) -> str:
+    """A measured number in three significant figures."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def megabytes(value: Any) -> str:
+    """Megabytes without a fraction."""
+    return f"{value:,.0f} MB" if isinstance(value, int | float) else "–"
 
 
 def bytes_for_people(value: Any) -> str:

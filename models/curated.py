@@ -39,3 +39,9 @@ def read(folder: Path, split: str) -> Split:
         raise CuratedError(f"{folder / split}: tensors are not all of shape {list(contract.shape)}")
     labels = table["label"].to_numpy().astype(np.int64 if contract.categorical else np.float64)
     return tensors.reshape(-1, *contract.shape), labels, table["source"].to_pylist()
+
+
+def sources(folder: Path, split: str) -> set[str]:
+    """Where the samples of a split come from; empty for a split that is not there."""
+    parts = (folder / split).glob("*.parquet")
+    return {source for part in parts for source in pq.read_table(part, columns=["source"])["source"].to_pylist()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ class Method:
 
 def load(file: Path, form: str, threads: int) -> Engine:
     """The program's `forward`. Raises EngineError."""
+    with warnings.catch_warnings():
+        # At import and at load it warns that its Python interface may change; the pin holds it.
+        warnings.simplefilter("ignore")
+        return _load(file, threads)
+
+
+def _load(file: Path, threads: int) -> Engine:
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime, Verification
 

@@ -6,7 +6,7 @@ N samples, each a raw tensor of the contract's shape and type
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +14,29 @@ import numpy.typing as npt
 from models import curated
 
 SPLIT = "train"
+HELD_OUT = ("validation", "test")
 COUNT = 512
 SEED = 17
 # Numbers are drawn evenly from so many parts of their range.
 PARTS = 8
 
 
+@final
 class Calibration:
     """Up to 512 training samples, drawn evenly over classes or the target's range, the same ones each time.
 
-    It is made from a curated folder and reads the training split there. It takes no array and no name of a split, so
-    that a set of test samples cannot be made. Raises curated.CuratedError for a folder without a training split.
+    It is made from a curated folder and reads the training split there. It takes no array and no name of a split, its
+    arrays are read only, and an exporter's `Source` takes nothing else: a set of test samples cannot be made. Raises
+    curated.CuratedError for a folder without a training split, or whose training split holds held-out samples.
     """
 
+    __slots__ = ("_labels", "_tensors")
+
     def __init__(self, folder: Path) -> None:
-        tensors, labels, _ = curated.read(folder, SPLIT)
+        tensors, labels, sources = curated.read(folder, SPLIT)
+        for split in HELD_OUT:
+            if not curated.sources(folder, split).isdisjoint(sources):
+                raise curated.CuratedError(f"{folder / SPLIT} holds samples of {split}; nothing is calibrated on those")
         chosen = _drawn(_strata(labels), COUNT)
         self._tensors = tensors[chosen]
         self._labels = labels[chosen]

@@ -37,6 +37,10 @@ class Source:
     contract: Contract
     calibration: Calibration
 
+    def __post_init__(self) -> None:
+        if type(self.calibration) is not Calibration:
+            raise TypeError("a source's calibration set is a Calibration: made from a curated folder's training split")
+
 
 @dataclass(frozen=True)
 class Exported:

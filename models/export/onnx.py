@@ -72,9 +72,12 @@ def write(answer: nn.Module, contract: Contract, path: Path) -> None:
 def _halve(path: Path) -> None:
     """Converts a graph in place; inputs and outputs keep their types."""
     from onnxruntime.transformers import float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     with quiet():
         model = float16.convert_float_to_float16(onnx.load(path), keep_io_types=True)
+        # It puts its casts last, where a net reads its input in several places.
+        OnnxModel.graph_topological_sort(model.graph, is_deterministic=True)
     _forget_origin(model)
     onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)

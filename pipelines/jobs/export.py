@@ -3,7 +3,8 @@
     python -m pipelines.jobs.export --run RUN --targets JSON… [--limits JSON…]
 
 A SageMaker processing job: folders below /opt/ml/processing. `release` becomes `releases/` of the data bucket, `export`
-the run's own record of it, which the release gate reads.
+the run's own record of it, which the release gate reads, with a picture of each target's candidates beside it. Both go
+to the MLflow run of the training as well.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from models.export import picture
 from models.export.release import release
-from pipelines.jobs import folders, logs
+from pipelines.jobs import folders, logs, tracking
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = release(model, args.curated, args.release, args.targets, args.run, args.limits)
     args.export.mkdir(parents=True, exist_ok=True)
     (args.export / "export.json").write_text(json.dumps(manifest, indent=1), "utf-8")
+    drawn = picture.pictures(manifest)
+    for target, svg in drawn.items():
+        (args.export / f"{target}.svg").write_text(svg, "utf-8")
+    tracking.release(args.run, manifest, drawn)
     for row in manifest["artifacts"]:
         log.info("version=%s %s", manifest["version"], _line(row))
     return 0

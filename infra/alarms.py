@@ -17,6 +17,8 @@ from infra.naming import Names
 CALLS = ("Invocations", "Invocation4XXErrors", "Invocation5XXErrors")
 LATENCIES = ("ModelLatency", "OverheadLatency")
 VARIANT = "live"
+# The endpoint's own figures, from its log; pipelines/jobs/metrics.py writes them.
+STAGES = ("queue", "decode", "infer", "encode", "total")
 DRIFT = "DriftPsi"
 
 
@@ -130,6 +132,7 @@ class Alarms(Construct):
             ("Executions", executions, "Sum"),
             ("Endpoint: calls and errors", [["AWS/SageMaker", metric, *live] for metric in CALLS], "Sum"),
             ("Endpoint: microseconds", [["AWS/SageMaker", metric, *live] for metric in LATENCIES], "p95"),
+            ("Endpoint: milliseconds by stage, 95th percentile", self._stages(endpoint), "Maximum"),
             ("Devices: drift", [[namespace, DRIFT]], "Average"),
             (
                 "Devices: inferences and errors",
@@ -142,14 +145,19 @@ class Alarms(Construct):
             _chart(number, title, metrics, stat, self._names.region)
             for number, (title, metrics, stat) in enumerate(charts)
         ]
+        below = 6 * ((len(charts) + 1) // 2)
         properties = {"title": "Alarms", "alarms": list(alarm_arns)}
-        widgets.append({"type": "alarm", "x": 0, "y": 18, "width": 24, "height": 4, "properties": properties})
+        widgets.append({"type": "alarm", "x": 0, "y": below, "width": 24, "height": 4, "properties": properties})
         cloudwatch.CfnDashboard(
             self,
             "Dashboard",
             dashboard_name=self.dashboard_name,
             dashboard_body=Stack.of(self).to_json_string({"widgets": widgets}),
         )
+
+    def _stages(self, endpoint: str) -> list[list[Any]]:
+        namespace = self._names.namespace("Endpoint")
+        return [[namespace, f"{stage}_p95_ms", "EndpointName", endpoint] for stage in STAGES]
 
 
 def _chart(number: int, title: str, metrics: Sequence[Sequence[Any]], stat: str, region: str) -> dict[str, Any]:

@@ -33,6 +33,10 @@ class Names:
         """An IoT rule, whose name admits no dash."""
         return f"{self.prefix}-{name}".replace("-", "_")
 
+    def namespace(self, of: str) -> str:
+        """Where the lab's own metrics of something lie in CloudWatch, such as `ml-lab-dev/Endpoint`."""
+        return f"{self.prefix}/{of}"
+
     def arn(self, service: str, resource: str) -> str:
         """The ARN of something in this account and region."""
         return f"arn:{Aws.PARTITION}:{service}:{self.region}:{Aws.ACCOUNT_ID}:{resource}"

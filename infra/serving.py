@@ -28,7 +28,7 @@ class Serving(Construct):
         self._settings = settings.serving
         self._bucket = lake.data.bucket_name
         self.endpoint_name = names.of("endpoint")
-        self.namespace = f"{names.prefix}/Endpoint"
+        self.namespace = names.namespace("Endpoint")
         self.volume_key = None if self._settings.serverless else lake.key.key_arn
         self.role = role(
             self,

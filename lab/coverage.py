@@ -21,7 +21,10 @@ EXECUTED, EMULATED, NOT_COVERED = "executed", "emulated", "not covered"
 Row = tuple[str, str]
 
 _OBJECTS: Row = (EXECUTED, "Objects, versions and metadata, in memory.")
-_LOGS: Row = (EXECUTED, "Streams and events; jobs and functions write here when they end.")
+_LOGS: Row = (
+    EXECUTED,
+    "Streams and events; jobs and functions write here when they end. Metrics in the embedded format reach CloudWatch.",
+)
 _LAYERS: Row = (NOT_COVERED, "Images have no layers here; CodeBuild registers the tag with PutImage.")
 _KEPT: Row = (EXECUTED, "A record that nothing runs behind.")
 _LOG_DELIVERY: Row = (NOT_COVERED, "Execution logs do not go to CloudWatch Logs; the history is in Step Functions.")

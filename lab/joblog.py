@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from moto.logs.exceptions import ResourceAlreadyExistsException
 from moto.logs.models import logs_backends
 
+from lab import embedded
+
 if TYPE_CHECKING:
     from lab.engine import Engine
 
@@ -40,7 +42,10 @@ def tail(log: Path, lines: int = TAIL_LINES, characters: int = 1024) -> str:
 
 
 def to_cloudwatch(engine: Engine, group: str, stream: str, lines: Sequence[str]) -> None:
-    """Adds `lines` to a log stream, which comes into being with its group; all get the time of now."""
+    """Adds `lines` to a log stream, which comes into being with its group; all get the time of now.
+
+    Metrics that they hold in the embedded format reach CloudWatch.
+    """
     backend = logs_backends[engine.account][engine.region]
     with contextlib.suppress(ResourceAlreadyExistsException):
         backend.create_log_group(group, {})
@@ -49,3 +54,4 @@ def to_cloudwatch(engine: Engine, group: str, stream: str, lines: Sequence[str])
     events = [{"timestamp": now, "message": line[:EVENT_BYTES]} for line in lines if line]
     for first in range(0, len(events), BATCH):
         backend.put_log_events(group, stream, events[first : first + BATCH])
+    embedded.publish(engine, lines)

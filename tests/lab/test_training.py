@@ -242,14 +242,8 @@ def test_what_the_desk_cannot_run_is_refused_before_it_runs(
 
 def test_what_stock_moto_only_pretends_is_refused_by_name(aws: Engine) -> None:
     client = aws.client("sagemaker")
-    with pytest.raises(ClientError, match="CreateTransformJob is not covered by the desk engine"):
-        client.create_transform_job(
-            TransformJobName="t",
-            ModelName="m",
-            TransformInput={"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://a/b"}}},
-            TransformOutput={"S3OutputPath": "s3://a/c"},
-            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
-        )
+    with pytest.raises(ClientError, match="CreateModelCard is not covered by the desk engine"):
+        client.create_model_card(ModelCardName="c", Content="{}", ModelCardStatus="Draft")
     with pytest.raises(ClientError, match="CreatePipeline is not covered"):
         client.create_pipeline(PipelineName="p", ClientRequestToken="t" * 32, RoleArn="arn:aws:iam::1:role/abcdefgh")
 

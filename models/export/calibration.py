@@ -34,6 +34,7 @@ class Calibration:
         self._labels = labels[chosen]
         self._tensors.setflags(write=False)
         self._labels.setflags(write=False)
+        self._folder = folder
 
     @classmethod
     def load(cls, folder: Path) -> Calibration:
@@ -44,6 +45,10 @@ class Calibration:
     def tensors(self) -> npt.NDArray[Any]:
         """Raw tensors [N, ...], read only."""
         return self._tensors
+
+    def everything(self) -> npt.NDArray[Any]:
+        """All raw tensors of the training split [M, ...], read anew."""
+        return curated.read(self._folder, SPLIT)[0]
 
     @property
     def labels(self) -> npt.NDArray[Any]:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import bench_etl, bench_serve, launch, processes
+from lab import bench_etl, bench_export, bench_serve, launch, processes
 from lab.errors import LabError
 from lab.home import Home
 
 Row = dict[str, Any]
 MEASURED = ("torch", "onnxruntime", "pyspark", "moto", "aws-cdk-lib", "sagemaker-training")
+EXPORTERS = ("onnx", "openvino", "nncf", "executorch", "torchao")
 
 
 def flow(home: Home, dataset: str | None) -> Iterator[Row]:
@@ -48,6 +49,7 @@ def _run(home: Home, root: Path, dataset: str | None) -> Row:
 BENCHES: dict[str, Callable[[Home, str | None], Iterator[Row]]] = {
     "flow": flow,
     "etl": bench_etl.etl,
+    "export": bench_export.export,
     "serve": bench_serve.serve,
 }
 
@@ -56,9 +58,11 @@ def line(row: Row) -> str:
     """A row for people: its case, and each figure by its name."""
     phases = row.get("phases") or {}
     figures = {**{key: value for key, value in row.items() if key not in ("case", "phases")}, **phases}
-    return f"{row['case']:18} " + "  ".join(
-        f"{key} {value}" if isinstance(value, str) else f"{key} {value:,}" for key, value in figures.items()
-    )
+    return f"{row['case']:18} " + "  ".join(f"{key} {_shown(value)}" for key, value in figures.items())
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def document(name: str, rows: list[Row]) -> dict[str, Any]:
@@ -73,10 +77,18 @@ def document(name: str, rows: list[Row]) -> dict[str, Any]:
         },
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in MEASURED},
+            **{name: importlib.metadata.version(name) for name in (*MEASURED, *EXPORTERS) if _installed(name)},
         },
         "rows": rows,
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _processor() -> str:

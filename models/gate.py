@@ -21,6 +21,9 @@ SETTINGS = {"beat_baseline", "beat_champion", "max_metric_drop", "min_agreement"
 LEADING = {"classification": "accuracy", "regression": "rmse", "rul": "rmse", "anomaly": "macro_f1"}
 # CPU time by wall time beyond which a single-threaded candidate was not: a clock's noise stays below.
 BUSY = 1.05
+# How far the slope of an artefact's logits may be from 1, and their relative L2 distance from the trained model's.
+# Careful 8-bit ranges gave 0.02 to 0.06, careless ones 0.2 to 0.4.
+SLOPE, DISTANCE = 0.1, 0.15
 # What is shipped unless a baseline is.
 MODEL = "model"
 
@@ -112,6 +115,11 @@ def drops(row: Mapping[str, Any], thresholds: Mapping[str, Any], target: Mapping
     return reasons
 
 
+def missed(row: Mapping[str, Any], thresholds: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
+    """The figures by which a measured candidate misses the limits of a release, by their names."""
+    return [key for key, _ in _missed(row, thresholds, target)]
+
+
 def _artifact(name: str, row: Mapping[str, Any], thresholds: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
     return [f"{name} ({row['format']}): {text}" for _, text in _missed(row, thresholds, target)]
 
@@ -138,6 +146,16 @@ def _missed(
         if not _meets(figures.get(key), float(limit), minimum):
             wanted = "at least" if minimum else "at most"
             yield key, f"{key} is {_figure(figures.get(key))}, {called} wants {wanted} {limit:g}"
+    yield from _distorted(row)
+
+
+def _distorted(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What agreement does not show: logits that shrank or grew make a sure answer doubtful, or a doubtful one sure."""
+    slope, distance = row.get("logit_slope"), row.get("logit_l2")
+    if slope is not None and not (_number(slope) and abs(slope - 1) <= SLOPE):
+        yield "logit_slope", f"logit_slope is {_figure(slope)}, wanted is 1 within {SLOPE:g}"
+    elif distance is not None and not _meets(distance, DISTANCE, False):
+        yield "logit_l2", f"logit_l2 is {_figure(distance)}, wanted is at most {DISTANCE:g}"
 
 
 def _disk(row: Mapping[str, Any]) -> float | None:

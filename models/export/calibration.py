@@ -30,7 +30,7 @@ class Calibration:
     curated.CuratedError for a folder without a training split, or whose training split holds held-out samples.
     """
 
-    __slots__ = ("_labels", "_tensors")
+    __slots__ = ("_folder", "_labels", "_tensors")
 
     def __init__(self, folder: Path) -> None:
         tensors, labels, sources = curated.read(folder, SPLIT)
@@ -42,6 +42,7 @@ class Calibration:
         self._labels = labels[chosen]
         self._tensors.setflags(write=False)
         self._labels.setflags(write=False)
+        self._folder = folder
 
     @classmethod
     def load(cls, folder: Path) -> Calibration:
@@ -52,6 +53,10 @@ class Calibration:
     def tensors(self) -> npt.NDArray[Any]:
         """Raw tensors [N, ...], read only."""
         return self._tensors
+
+    def everything(self) -> npt.NDArray[Any]:
+        """All raw tensors of the training split [M, ...], read anew."""
+        return curated.read(self._folder, SPLIT)[0]
 
     @property
     def labels(self) -> npt.NDArray[Any]:

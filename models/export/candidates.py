@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from models.export import footprint, formats, onnx, package, trials
-from models.export.exporter import Export, Exported, Source, Unavailable, quiet
+from models.export.exporter import PLAIN, Export, Exported, Quantise, Recipe, Source, Unavailable, quiet
 from models.export.fidelity import Samples
 from models.export.formats import Format
 from models.export.trials import Conditions, Measured
@@ -28,11 +29,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Made:
-    """One artefact: its format, what its exporter wrote, and the folder that holds it as a package to measure."""
+    """One artefact: its format, what its exporter wrote, and the folder that holds it as a package to measure.
+
+    `recipe` is how it was quantised, `tuned` whether from a net that was fine-tuned for it.
+    """
 
     form: Format
     exported: Exported
     package: Path
+    recipe: Recipe = PLAIN
+    tuned: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -54,7 +60,7 @@ class Candidates:
     run: str
     scratch: Path
     _made: dict[str, Made | Unavailable] = field(default_factory=dict)
-    _measured: dict[tuple[str, Conditions], Measured | Unavailable] = field(default_factory=dict)
+    _measured: dict[tuple[Path, Conditions], Measured | Unavailable] = field(default_factory=dict)
     _contests: dict[tuple[frozenset[str], int], dict[str, float]] = field(default_factory=dict)
 
     def made(self, name: str, allowed: Iterable[str]) -> Made:
@@ -64,9 +70,18 @@ class Candidates:
             self._made[name] = self._make(formats.BY_NAME[name])
         return _given(self._made[name])
 
+    def remade(self, name: str, recipe: Recipe, source: Source | None = None) -> Made:
+        """A format by another recipe, of the net or of `source`, tuned for it. Raises Unavailable."""
+        return _given(self._make(formats.BY_NAME[name], recipe, source))
+
+    def adopt(self, made: Made) -> None:
+        """From now on this is the artefact of its format, for every target."""
+        self._made[made.form.name] = made
+        self._contests.clear()
+
     def measured(self, made: Made, conditions: Conditions) -> Measured:
         """The figures of an artefact under the conditions. Raises Unavailable."""
-        key = (made.form.name, conditions)
+        key = (made.package, conditions)
         if key not in self._measured:
             self._measured[key] = self._known(made, conditions) or self._measure(made, conditions)
         return _given(self._measured[key])
@@ -79,14 +94,17 @@ class Candidates:
             self._contests[key] = trials.contest(packages, self._tensors(), conditions)
         return self._contests[key]
 
-    def _make(self, form: Format) -> Made | Unavailable:
-        folder = self.scratch / form.name
-        folder.mkdir(parents=True)
+    def _make(self, form: Format, recipe: Recipe = PLAIN, source: Source | None = None) -> Made | Unavailable:
+        folder = Path(tempfile.mkdtemp(prefix=f"{form.name}-", dir=self.scratch))
         start = time.perf_counter()
         try:
             module = importlib.import_module(f"models.export.{form.exporter}")
             with quiet():
-                exported = cast("Export", module.export)(self.source, form.name, folder)
+                given = source or self.source
+                if recipe == PLAIN:
+                    exported = cast("Export", module.export)(given, form.name, folder)
+                else:
+                    exported = cast("Quantise", module.export)(given, form.name, folder, recipe)
         except Unavailable as error:
             return error
         except Exception as error:
@@ -99,10 +117,10 @@ class Candidates:
             folder, version=self.version, run=self.run, form=form, files=exported.files, contract=self.source.contract,
             opset=onnx.OPSET, p95_ms=None, tolerance=ANY, golden=golden,
         )  # fmt: skip
-        return Made(form, exported, folder)
+        return Made(form, exported, folder, recipe, source is not None)
 
     def _measure(self, made: Made, conditions: Conditions) -> Measured | Unavailable:
-        out = self.scratch / "measured" / f"{made.form.name}-{conditions.threads}-{conditions.batch}"
+        out = self.scratch / "measured" / f"{made.package.name}-{conditions.threads}-{conditions.batch}"
         try:
             found = trials.run(made.package, self._tensors(), conditions, out)
         except Unavailable as error:
@@ -117,8 +135,8 @@ class Candidates:
         """
         if conditions.batch != 1:
             return None
-        for (name, other), found in self._measured.items():
-            if (name, other.threads) == (made.form.name, conditions.threads):
+        for (path, other), found in self._measured.items():
+            if (path, other.threads) == (made.package, conditions.threads):
                 if isinstance(found, Unavailable):
                     return found
                 return replace(found, figures={**found.figures, "throughput_per_s": 1000.0 / found.figures["p50_ms"]})

@@ -1,6 +1,7 @@
 """What every exporter takes and gives: a trained net with its calibration set in, the files of an artefact out.
 
-A module of this folder that makes formats has one function, `export(source, form, folder) -> Exported`.
+A module of this folder that makes formats has one function, `export(source, form, folder) -> Exported`; one that
+quantises takes a recipe as well, `export(source, form, folder, recipe=PLAIN)`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,21 @@ class Exported:
     notes: str = ""
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is quantised; `models.export.remedies` tries others where the plain one costs too much.
+
+    ranges  how the range of an activation follows from the calibration set: minmax, percentile or entropy
+    floats  the nodes of the ONNX graph that stay in float, by name
+    """
+
+    ranges: str = "minmax"
+    floats: tuple[str, ...] = ()
+
+
+PLAIN = Recipe()
 Export = Callable[[Source, str, Path], Exported]
+Quantise = Callable[[Source, str, Path, Recipe], Exported]
 
 
 @contextlib.contextmanager

@@ -43,7 +43,8 @@ def graph(source: Source) -> bytes:
 def write(answer: nn.Module, contract: Contract, path: Path) -> None:
     """Writes a module to `path`, weights inside, and checks the file against the ONNX specification.
 
-    `answer` takes raw tensors [N, ...] of the contract and gives answers [N, K] or [N, 1].
+    `answer` takes raw tensors [N, ...] of the contract and gives answers [N, K] or [N, 1]. Raises RuntimeError for a
+    net that takes one batch size only.
     """
     wrapped = answer.eval()
     # Two samples: a batch of one would be taken for a constant.
@@ -64,6 +65,9 @@ def write(answer: nn.Module, contract: Contract, path: Path) -> None:
         if program is None:
             raise RuntimeError("torch.onnx.export gave no program")
         model = program.model_proto
+    # The exporter falls back on a fixed batch without a word, where a net asks for the length of its batch as a number.
+    if not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise RuntimeError("the net fixes its batch size: take shape[0] of a tensor where its forward takes len()")
     _forget_origin(model)
     onnx.save(model, path)
     onnx.checker.check_model(str(path), full_check=True)

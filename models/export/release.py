@@ -2,7 +2,8 @@
 
 A candidate is a format that makes sense on the target's kind of machine. Each is measured in a process of its own, on
 real test and validation samples that training never saw; `models.export.fidelity` says what the figures mean,
-`models.gate` which candidates are dropped and why. Of those that are left and that `[targets.X] formats` allows, the
+`models.gate` which candidates are dropped and why, `models.export.remedies` what is tried first for one that rounding
+spoils. Of those that are left and that `[targets.X] formats` allows, the
 fastest at batch 1 is chosen; what is as fast within the noise goes to the smaller one.
 """
 
@@ -23,7 +24,7 @@ from torch import nn
 
 from models import curated, gate, net
 from models.contract import Contract
-from models.export import candidates, formats, onnx, package
+from models.export import candidates, formats, onnx, package, remedies
 from models.export.calibration import Calibration
 from models.export.candidates import Candidates
 from models.export.exporter import Source, Unavailable
@@ -64,8 +65,21 @@ def release(
     `data` is the curated folder. `targets` is the `[targets]` table: formats, threads, batch, memory_mb, disk_mb and
     p95_ms by target. `limits` is the `[gate]` table, of which max_metric_drop and min_agreement matter here.
     """
+    return released(*net.load(model_dir), model_dir, data, out, targets, run, limits)
+
+
+def released(
+    trained: nn.Module,
+    contract: Contract,
+    model_dir: Path,
+    data: Path,
+    out: Path,
+    targets: Mapping[str, Table],
+    run: str,
+    limits: Table | None = None,
+) -> dict[str, Any]:
+    """A release of a net that is loaded already, whatever its class; `model_dir` holds its weights."""
     version = version_of(model_dir)
-    trained, contract = net.load(model_dir)
     samples = _samples(trained, contract, data)
     log.info("release %s: %d samples, metric %.4f", version, len(samples.labels), samples.metric_of(samples.expected))
     answer = net.Answer(trained, contract).eval()
@@ -76,7 +90,9 @@ def release(
         tried = Candidates(source, samples, version, run, Path(scratch))
         for name, target in sorted(targets.items()):
             found = _tried(tried, name, target)
-            _choose(tried, found, target, limits or {})
+            _judge(found, target, limits or {})
+            remedies.apply(tried, found, _conditions(target), target, limits or {})
+            _choose(tried, found, target)
             _ship(tried, found, name, target, folder)
             rows += found
     manifest = {
@@ -136,11 +152,15 @@ def _elsewhere(target: str) -> bool:
     return kind != here
 
 
-def _choose(tried: Candidates, rows: list[Row], target: Table, limits: Table) -> None:
-    """Gives each row that must not ship its reason in `dropped`, and marks the fastest of the others."""
+def _judge(rows: list[Row], target: Table, limits: Table) -> None:
+    """Gives each row that must not ship its reason in `dropped`."""
     for row in rows:
         if row["skipped"] is None:
             row["dropped"] = "; ".join(gate.drops(row, limits, target)) or None
+
+
+def _choose(tried: Candidates, rows: list[Row], target: Table) -> None:
+    """Marks the fastest of the rows that may ship."""
     fit = [row for row in rows if row["skipped"] is None and row["dropped"] is None]
     if not fit:
         return

@@ -1,0 +1,153 @@
+"""ResNet-18 at batch 32 in each precision, against the fastest matrix product of that precision on this core.
+
+    python -m benchmarks.artefacts.ceiling FOLDER
+
+FOLDER is what `benchmarks.artefacts.train` left of `conv`. The ceiling is a chain of square matrix products in the same
+runtimes, made by the same exporters. One thread; the last line is `{"rows": [...]}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from benchmarks.artefacts import train
+from models import net
+from models.contract import SCHEMA, Column, Contract
+from models.engines import engine
+from models.export import formats, onnx, onnx_int8, openvino
+from models.export.calibration import Calibration
+from models.export.exporter import Source, quiet
+
+BATCH, ROUNDS, EACH = 32, 8, 3
+# A chain of so many products of square matrices of this size.
+SIZE, LINKS = 1024, 4
+EXPORTERS = {
+    "onnx-fp32": onnx.export,
+    "openvino-fp32": openvino.export,
+    "openvino-bf16": openvino.export,
+    "onnx-int8": onnx_int8.export,
+    "openvino-int8": openvino.export,
+}
+
+
+class Chain(nn.Module):
+    """Matrix products one after the other."""
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__()
+        self.contract = contract
+        self.links = nn.Sequential(*(nn.Linear(SIZE, SIZE, bias=False) for _ in range(LINKS)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """float32 [N, SIZE] -> the same shape."""
+        found: Tensor = self.links(rows)
+        return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """A row for each precision."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.artefacts.ceiling")
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    trained = train.load("conv", args.folder)
+    tensors = Calibration.load(args.folder).tensors
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as scratch:
+        chain = _chain(Path(scratch) / "chain")
+        engines = {
+            "net": dict(_engines(_source(trained, args.folder), Path(scratch) / "net")),
+            "product": dict(_engines(chain, Path(scratch) / "product")),
+        }
+        given = {"net": np.resize(tensors, (BATCH, *tensors.shape[1:])), "product": chain.calibration.tensors}
+        given["product"] = np.resize(given["product"], (SIZE, SIZE))
+        work = {"net": BATCH * _operations(trained, tensors), "product": LINKS * 2 * SIZE**3}
+        rates = {kind: _rates(engines[kind], given[kind], work[kind]) for kind in engines}
+    print(json.dumps({"rows": list(_rows(rates["net"], rates["product"]))}))  # noqa: T201 - the caller reads this line
+    return 0
+
+
+def _rows(net_rates: Mapping[str, float], product_rates: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    for precision in ("fp32", "bf16", "int8"):
+        names = [name for name in EXPORTERS if name.endswith(precision)]
+        best = max(names, key=lambda name: net_rates[name])
+        ceiling = max(product_rates[name] for name in names)
+        yield {
+            "net": "conv", "batch": BATCH, "precision": precision, "format": best,
+            "gops": round(net_rates[best], 1), "ceiling_gops": round(ceiling, 1),
+            "of_ceiling": round(net_rates[best] / ceiling, 3),
+            "by_format": {name: round(net_rates[name], 1) for name in names},
+        }  # fmt: skip
+
+
+def _source(trained: nn.Module, folder: Path) -> Source:
+    contract = Contract.load(folder / "contract.json")
+    return Source(trained, net.Answer(trained, contract).eval(), contract, Calibration(folder))
+
+
+def _chain(folder: Path) -> Source:
+    """The chain with its own curated folder, as exporters want it."""
+    names = tuple(str(place) for place in range(SIZE))
+    columns = tuple(Column(name=name) for name in names)
+    contract = Contract(
+        schema=SCHEMA, dataset="chain", modality="tabular", task="classification", shape=(SIZE,), classes=names,
+        mean=(0.0,) * SIZE, std=(1.0,) * SIZE, counts={}, profile={}, columns=columns,
+    )  # fmt: skip
+    folder.mkdir()
+    contract.save(folder / "contract.json")
+    rng = np.random.default_rng(0)
+    train.write(folder / "train", rng.normal(size=(64, SIZE)).astype(np.float32), np.arange(64))
+    torch.manual_seed(0)
+    return Source(Chain(contract).eval(), Chain(contract).eval(), contract, Calibration(folder))
+
+
+def _engines(source: Source, folder: Path) -> Iterator[tuple[str, engine.Engine]]:
+    for name, export in EXPORTERS.items():
+        place = folder / name
+        place.mkdir(parents=True)
+        with quiet():
+            made = export(source, name, place)
+        yield name, engine.load(formats.BY_NAME[name].runtime, place / made.files[0], name, 1)
+
+
+def _operations(trained: nn.Module, tensors: npt.NDArray[Any]) -> float:
+    """Multiplications and additions of one sample, of convolutions and matrix products alone."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        trained(torch.from_numpy(tensors[:1].copy()))
+    return float(counter.get_total_flops())
+
+
+def _rates(engines: Mapping[str, engine.Engine], batch: npt.NDArray[Any], work: float) -> dict[str, float]:
+    """Operations a nanosecond by name: the median of interleaved rounds, in each of which a few runs are averaged."""
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(ROUNDS):
+        for name, loaded in engines.items():
+            loaded.run(batch)
+            cpu, began = time.process_time(), time.perf_counter()
+            for _ in range(EACH):
+                loaded.run(batch)
+            wall = time.perf_counter() - began
+            if (time.process_time() - cpu) / wall > 1.05:
+                raise SystemExit(f"{name} took more than the one core that it was given")
+            times[name].append(wall / EACH)
+    return {name: work / float(np.median(found)) / 1e9 for name, found in times.items()}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+    sys.exit(main())

@@ -6,6 +6,7 @@ and 11.2): a body with two lengths, folded or unnamed headers, bare line feeds.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,7 +28,7 @@ ONCE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encodi
 
 @dataclass(slots=True)
 class Head:
-    """What a request's head says, as far as an endpoint cares."""
+    """What a request's head says, as far as an endpoint cares; never changed once it is parsed."""
 
     method: str
     path: str
@@ -52,8 +53,12 @@ def bad(code: str, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) ->
     return BadRequest(status, code, message)
 
 
+@functools.lru_cache(maxsize=128)
 def parse(data: bytes) -> Head:
-    """A head without its last empty line. Raises BadRequest."""
+    """A head without its last empty line. Raises BadRequest.
+
+    Clients that stay send the same head again and again: at most 2 MB of them are remembered.
+    """
     first, *lines = data.split(b"\r\n")
     head, minor = _request_line(first)
     if len(lines) > HEADERS:

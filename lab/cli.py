@@ -325,7 +325,7 @@ def bench(call: Call, name: str, dataset: str | None) -> int:
 
     flow runs the whole flow cold and warm; etl curates pictures and tables at sizes a decade apart (--dataset
     images or table: only these); serve asks the endpoint, and other servers with the same model (--dataset overhead,
-    json, mlflow, litserve or fastapi: only this).
+    json, mlflow, litserve, fastapi: only this).
     """
     from lab import bench as benches
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import http.client
 import importlib.metadata
@@ -34,25 +35,32 @@ Row = dict[str, Any]
 SHAPE = (3, 64, 64)
 CONCURRENCY = 32
 ROUNDS = 3
-SECONDS = 4.0
+SECONDS = 3.0
 READY_SECONDS = 90.0
 MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Another way to serve the model: what must be installed, its fastest body as shipped, and the format's name."""
+    """Another way to serve the model: what must be installed, its fastest body as shipped, and the format's name.
+
+    `options` are those of its file in benchmarks/peers/, `<server>_server.py`.
+    """
 
     package: str
     form: str
     content_type: str
     body: Callable[[bytes], bytes]
+    options: tuple[str, ...] = ()
 
 
 def _pixels(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
+_LITSERVE = Peer(
+    "litserve", "base64 in JSON", "application/json", lambda data: json.dumps({"pixels": _pixels(data)}).encode()
+)
 PEERS = {
     "mlflow": Peer(
         "mlflow",
@@ -60,12 +68,8 @@ PEERS = {
         "application/json",
         lambda data: json.dumps({"dataframe_records": [{"pixels": _pixels(data)}]}).encode(),
     ),
-    "litserve": Peer(
-        "litserve",
-        "base64 in JSON",
-        "application/json",
-        lambda data: json.dumps({"pixels": _pixels(data)}).encode(),
-    ),
+    "litserve": _LITSERVE,
+    "litserve-fast-queue": dataclasses.replace(_LITSERVE, options=("--fast-queue",)),
     "fastapi": Peer("fastapi", "raw bytes", "application/octet-stream", lambda data: data),
 }
 
@@ -203,7 +207,8 @@ class _Bench:
     @contextlib.contextmanager
     def _theirs(self, name: str) -> Iterator[int]:
         port = serving.free_port()
-        argv = [str(self._peers / f"{name}_server.py"), str(self._package), str(port)]
+        peer = PEERS[name]
+        argv = [str(self._peers / f"{peer.package}_server.py"), str(self._package), str(port), *peer.options]
         with self._running(argv, {"TMPDIR": str(self._folder)}) as child:
             self._ready(child, port, time.monotonic())
             yield port

@@ -1,8 +1,9 @@
-"""The model behind LitServe, batches of up to 32, its fast queue on: pixels as base64 in JSON, the least it takes.
+"""The model behind LitServe, batches of up to 32: pixels as base64 in JSON, the least it takes.
 
-    python benchmarks/peers/litserve_server.py PACKAGE PORT
+    python benchmarks/peers/litserve_server.py PACKAGE PORT [--fast-queue]
 
-Shipped as it is, it reads JSON and forms; a form's file is slower than base64.
+Shipped as it is, it reads JSON and forms; a form's file is slower than base64. Its queue between server and worker is a
+process's own unless `--fast-queue` asks for ZeroMQ, which took half the time and is off by default.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
 if __name__ == "__main__":
     api = Api(max_batch_size=32, batch_timeout=0.0, api_path="/invocations")
     server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=1, fast_queue=True, healthcheck_path="/ping", timeout=120
+        api,
+        accelerator="cpu",
+        workers_per_device=1,
+        fast_queue="--fast-queue" in sys.argv[3:],
+        healthcheck_path="/ping",
+        timeout=120,
     )
     server.run(host="127.0.0.1", port=int(sys.argv[2]), log_level="error", generate_client_file=False, access_log=False)

@@ -114,7 +114,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument(
-        "--started", type=float, default=time.time(), help="time.time() of when the process was started"
+        "--started",
+        type=float,
+        default=time.time(),
+        help="time.time() at the start of the process; without it, loading counts alone",
     )
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--rounds", action="store_true")

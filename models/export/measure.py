@@ -2,10 +2,12 @@
 
     python -m models.export.measure --package DIR --samples FILE --threads N --batch N --started TIME --out DIR
     python -m models.export.measure --package DIR --samples FILE --threads N --rounds
+    python -m models.export.measure --package DIR --threads N --out DIR
 
 The first writes `figures.json`, `answers.npy` and `golden.npy`. The second loads and then, for each line on stdin,
-times one round and answers with its median, so that candidates can be asked in turn. The endpoint's and the device's
-own code is what runs here, on the device as well: it needs no torch unless the format does.
+times one round and answers with its median, so that candidates can be asked in turn. The third is for a device: a
+package travels with its golden samples. What runs here is the endpoint's and the device's own code, and it lies in the
+device's bundle: it needs no torch unless the format does.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ CHUNK, GOLDEN = 256, 8
 def main(argv: Sequence[str] | None = None) -> int:
     """One measurement, or rounds of it as long as stdin asks."""
     args = _arguments(argv)
-    samples = np.load(args.samples, mmap_mode="r", allow_pickle=False)
+    samples = _samples(args.samples, args.package)
     model = Model.load(args.package, threads=args.threads)
     one = np.array(samples[:1])
     if args.rounds:
@@ -55,6 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     np.save(args.out / "answers.npy", np.concatenate(parts))
     (args.out / "figures.json").write_text(json.dumps(figures), "utf-8")
     return 0
+
+
+def _samples(file: Path | None, package: Path) -> npt.NDArray[Any]:
+    """Raw tensors [N, ...]: those in `file`, else the golden ones of the package."""
+    if file is not None:
+        found: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        return found
+    with np.load(package / "golden.npz", allow_pickle=False) as golden:
+        return np.asarray(golden["inputs"])
 
 
 def figures_of(model: Model, samples: npt.NDArray[Any], batch: int) -> dict[str, float]:
@@ -99,10 +110,15 @@ def peak_mb() -> float:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.export.measure")
     parser.add_argument("--package", type=Path, required=True)
-    parser.add_argument("--samples", type=Path, required=True, help="raw tensors [N, ...] as .npy")
+    parser.add_argument("--samples", type=Path, help="raw tensors [N, ...] as .npy; the package's golden ones without")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--started", type=float, default=0.0, help="time.time() of when the process was started")
+    parser.add_argument(
+        "--started",
+        type=float,
+        default=time.time(),
+        help="time.time() at the start of the process; without it, loading counts alone",
+    )
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--rounds", action="store_true")
     return parser.parse_args(argv)

@@ -164,7 +164,7 @@ def _label(row: Row, point: tuple[float, float], taken: list[Box]) -> Iterator[s
         (box for box in _boxes(left, top, wide) if _free(box, taken)), (left + 11, top - 7, left + wide, top + 7)
     )
     taken.append(box)
-    if abs((box[1] + box[3]) / 2 - top) > 1:
+    if abs((box[1] + box[3]) / 2 - top) > 1 or min(abs(box[0] - left), abs(box[2] - left)) > LINE:
         edge = box[0] if box[0] > left else box[2]
         yield f'<line class="lead" x1="{left:.1f}" y1="{top:.1f}" x2="{edge:.1f}" y2="{(box[1] + box[3]) / 2:.1f}"/>'
     style = ' class="bold"' if row.get("chosen") else ""
@@ -172,12 +172,13 @@ def _label(row: Row, point: tuple[float, float], taken: list[Box]) -> Iterator[s
 
 
 def _boxes(left: float, top: float, wide: float) -> Iterator[Box]:
-    """Places for a label, the nearest first: beside its point, then ever further above and below."""
-    for step in range(14):
-        for side in (1, -1) if step else (1,):
-            middle = top + side * step * LINE
-            for start in (left + 13, left - 13 - wide):
-                yield start, middle - LINE / 2, start + wide, middle + LINE / 2
+    """Places for a label: right and left of its point, then a line above and below, and so on, ever further aside."""
+    for aside in range(0, WIDTH, 40):
+        for step in range(HEIGHT // LINE):
+            for side in (1, -1) if step else (1,):
+                middle = top + side * step * LINE
+                for start in (left + 13 + aside, left - 13 - wide - aside):
+                    yield start, middle - LINE / 2, start + wide, middle + LINE / 2
 
 
 def _free(box: Box, taken: Sequence[Box]) -> bool:

@@ -177,3 +177,5 @@ def test_the_edge_bundle_lists_its_requirements_and_knows_no_training() -> None:
     assert "edge/stager.py" in files and "edge/inference.py" in files
     learning = ("baseline", "evaluate", "metrics", "net", "serve", "train")
     assert not {f"models/{name}.py" for name in learning} & set(files)
+    exporting = {path for path in files if path.startswith("models/export/")}
+    assert exporting == {"models/export/__init__.py", "models/export/measure.py"}

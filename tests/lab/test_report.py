@@ -213,6 +213,26 @@ def test_a_whole_run_has_every_section_and_nothing_from_the_network(tmp_path: Pa
         assert expected in text
 
 
+def test_candidates_stand_with_their_picture_skipped_ones_with_the_reason(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    record = json.loads((folder / "record.json").read_text())
+    (fp32, _) = record["artifacts"]
+    figures = {"p99_ms": 0.5, "throughput_per_s": 4200.0, "cold_start_s": 0.21, "peak_mb": 71.4, "install_mb": 135.0}
+    slow = {**fp32, **figures, "format": "openvino-bf16", "chosen": False, "dropped": "p95_ms is 9, <b>too slow</b>"}
+    absent = {**fp32, "format": "aoti-cpu", "chosen": False, "skipped": "needs a C++ compiler", "p50_ms": None}
+    arm = {**fp32, **figures, "target": "edge-arm64", "proxy": True}
+    (folder / "record.json").write_text(json.dumps(record | {"artifacts": [absent, slow, fp32, arm]}))
+    (folder / "export").mkdir()
+    (folder / "export" / "cloud-cpu.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>")
+    text = report.render(folder).read_text()
+    assert text.count('src="data:image/svg+xml;base64,') == 1 and "<script" not in text
+    assert text.index("skipped: needs a C++ compiler") > text.index("openvino-bf16")
+    assert "&lt;b&gt;too slow" in text and "<b>too slow" not in text
+    for expected in ("4,200", "71 MB", "135 MB", "0.21", "Figures of edge-arm64 are by proxy"):
+        assert expected in text
+    assert "Figures of cloud-cpu are by proxy" not in text
+
+
 def test_the_gate_shows_what_was_asked_and_what_was_reached(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     record, settings = (json.loads((folder / name).read_text()) for name in ("record.json", "settings.json"))

@@ -67,8 +67,6 @@ def test_test_samples_cannot_be_put_in_afterwards(curated: Path) -> None:
         found.labels[:1] = 0
     with pytest.raises(AttributeError):
         found.tensors = tests  # type: ignore[misc]
-    with pytest.raises(AttributeError):
-        found.samples = tests  # type: ignore[attr-defined]
 
 
 def test_an_exporter_is_given_a_calibration_and_nothing_that_looks_like_one(curated: Path) -> None:

@@ -34,6 +34,14 @@ def test_figures_and_answers_are_those_of_the_package(served: Path, samples: Pat
     np.testing.assert_array_equal(found.golden, model.predict(tensors[: measure.GOLDEN]).answers)
 
 
+def test_a_device_measures_a_package_by_the_samples_that_travel_with_it(served: Path, tmp_path: Path) -> None:
+    assert measure.main(["--package", str(served), "--threads", "1", "--out", str(tmp_path)]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert figures["p50_ms"] > 0 and figures["cold_start_s"] > 0
+    with np.load(served / "golden.npz") as golden:
+        np.testing.assert_array_equal(np.load(tmp_path / "answers.npy"), golden["outputs"])
+
+
 def test_a_package_that_does_not_load_gives_its_reason(package: Path, samples: Path, tmp_path: Path) -> None:
     (package / "model.onnx").write_bytes(b"changed")
     with pytest.raises(Unavailable, match=r"ended with exit code 1: PackageError: digest: model\.onnx has sha256"):

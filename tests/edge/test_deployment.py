@@ -15,13 +15,13 @@ from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.server import ThreadedMotoServer
 
+from infra import bundles
 from lab import child, greengrassv2
 from lab.engine import Engine
 from lab.recipe import parse
 
 REPO = Path(__file__).parents[2]
 THING = "lab-dev-desk-1"
-MODELS = ("__init__", "contract", "drift", "features", "runtime", "tables")
 Make = Callable[..., Path]
 
 
@@ -83,8 +83,7 @@ class Cloud:
         engine.client("s3").create_bucket(Bucket="assets")
         for name in ("core", "canary", "fleet"):
             engine.client("iot").create_thing_group(thingGroupName=f"lab-dev-{name}")
-        code = {f"models/{name}.py": (REPO / "models" / f"{name}.py").read_bytes() for name in MODELS}
-        code |= {f"edge/{path.name}": path.read_bytes() for path in (REPO / "edge").glob("*.py")}
+        code = bundles.running(bundles.EDGE, ["onnx-fp32"]).files(REPO)
         code["requirements.txt"] = "\n".join(pins()).encode()
         self.put("abc123.zip", zipped(code))
 

@@ -68,7 +68,7 @@ def tuned(source: Source, seconds: float) -> Source:
 
 def _batches(count: int) -> list[Tensor]:
     rng = torch.Generator().manual_seed(SEED)
-    epochs = (torch.randperm(count, generator=rng).split(BATCH) for _ in range(EPOCHS))
+    epochs = (torch.split(torch.randperm(count, generator=rng), BATCH) for _ in range(EPOCHS))
     return [batch for epoch in epochs for batch in epoch][:STEPS]
 
 
@@ -84,7 +84,7 @@ def _loss(found: Tensor, wanted: Tensor) -> Tensor:
 def _distance(student: nn.Module, teacher: nn.Module, tensors: Tensor) -> float:
     """Relative L2 distance of the logits."""
     with torch.no_grad():
-        parts = [(student(part), teacher(part)) for part in tensors.split(BATCH)]
+        parts = [(student(part), teacher(part)) for part in torch.split(tensors, BATCH)]
     found, wanted = (torch.cat(side) for side in zip(*parts, strict=True))
     return float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
@@ -103,7 +103,7 @@ def _rounded(student: nn.Module, calibration: Tensor) -> list[Any]:
 
     watching = [part.register_forward_pre_hook(watch) for part in _layers(student)]
     with torch.no_grad():
-        for batch in calibration.split(BATCH):
+        for batch in torch.split(calibration, BATCH):
             student(batch)
     for hook in watching:
         hook.remove()

@@ -15,12 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from lab.home import Home
 from lab.synth import node_of_the_wheel
 
 OK = "ok"
 WARN = "warn"
 FAIL = "fail"
+OURSELVES = "ml-prototyping-lab"
 OURS = ("models", "pipelines", "edge", "infra", "lab")
 MEMORY_BYTES = 4_000_000_000
 DISK_BYTES = 3_000_000_000
@@ -98,12 +101,23 @@ def _pinned(lock: str) -> Iterator[tuple[str, str]]:
 def _direct() -> set[str]:
     """The packages that the extra `lab` brings, extras of ours that it includes resolved."""
     try:
-        wanted = importlib.metadata.requires("ml-prototyping-lab") or []
+        wanted = importlib.metadata.requires(OURSELVES) or []
     except importlib.metadata.PackageNotFoundError:
         return {"click", "rich", "moto", "boto3", "torch", "pyspark", "aws-cdk-lib", "sagemaker-training"}
-    skipped = re.compile(r"extra == ['\"](notebooks|dev)['\"]")
-    names = [re.split(r"[\s\[;=<>!~]", line, maxsplit=1)[0] for line in wanted if not skipped.search(line)]
-    return {_canonical(name) for name in names} - {"ml-prototyping-lab"}
+    requirements = [Requirement(line) for line in wanted]
+    names: set[str] = set()
+    extras, seen = ["lab"], set[str]()
+    while extras:
+        extra = extras.pop()
+        seen.add(extra)
+        for requirement in requirements:
+            if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
+                continue
+            if _canonical(requirement.name) == OURSELVES:
+                extras.extend(requirement.extras - seen)
+            else:
+                names.add(_canonical(requirement.name))
+    return names
 
 
 def _canonical(name: str) -> str:

@@ -90,9 +90,9 @@ def _contract(name: str, recipe: Recipe, inputs: npt.NDArray[Any]) -> Contract:
 
 
 def write(folder: Path, inputs: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> None:
-    """One split as the ETL leaves it."""
+    """One split as the ETL leaves it; no two splits share a source."""
     folder.mkdir(exist_ok=True)
-    names = [f"{place:06d}" for place in range(len(labels))]
+    names = [f"{folder.name}/{place:06d}" for place in range(len(labels))]
     table = pa.table({
         "id": names, "source": names, "label": pa.array(labels, pa.int32()),
         "tensor": [tensor.tobytes() for tensor in inputs],

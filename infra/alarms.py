@@ -19,11 +19,16 @@ LATENCIES = ("ModelLatency", "OverheadLatency")
 VARIANT = "live"
 # The endpoint's own figures, from its log; pipelines/jobs/metrics.py writes them.
 STAGES = ("queue", "decode", "infer", "encode", "total")
-DRIFT = "DriftPsi"
+# Of the devices; pipelines/functions/feedback.py writes them from telemetry and alerts.
+DRIFT = "DriftAlerts"
+WORK = ("Inferences", "InferenceErrors", "CorruptInputs")
+TROUBLE = ("OverBudget", "Drops", "Rejections", "Reverts", "Degraded", "Hangs")
+DISTANCES = ("DriftPsi", "DriftKs", DRIFT)
+SILENT_PERIODS = 3
 
 
 class Alarms(Construct):
-    """One alarm per machine and function, two of the endpoint's and the devices' own, and one page that shows all."""
+    """One alarm per machine and function, the endpoint's, the devices' own, and one page that shows all."""
 
     def __init__(
         self,
@@ -43,7 +48,7 @@ class Alarms(Construct):
         self.dashboard_name = names.prefix
         alarms = [self._machine(machine) for machine in machines]
         alarms += [self._function(function) for function in functions]
-        alarms += [self._endpoint(endpoint), self._drift(namespace, settings.edge.drift_psi)]
+        alarms += [self._endpoint(endpoint), *self._devices(namespace)]
         self._dashboard(machines, endpoint, namespace, [alarm.attr_arn for alarm in alarms])
 
     def _machine(self, machine: Machine) -> cloudwatch.CfnAlarm:
@@ -76,19 +81,39 @@ class Alarms(Construct):
             dimensions={"EndpointName": endpoint, "VariantName": VARIANT},
         )
 
-    def _drift(self, namespace: str, threshold: float) -> cloudwatch.CfnAlarm:
-        """Three periods in a row: one odd picture is no drift. The state change starts the flow (workflow.py)."""
-        return self._alarm(
-            "Drift",
-            name=self._names.of("drift"),
-            description="What devices see is unlike what the model was trained on; starts the flow again",
+    def _devices(self, namespace: str) -> list[cloudwatch.CfnAlarm]:
+        """What a person must act on. A drift alert is a window that a device judged at a stated false-alarm rate
+        (models/drift.py), so one is enough; the state change makes the labelling queue (watch.py)."""
+        told = {
+            "Drift": (DRIFT, "drift", "What a device sees is unlike what its model was trained on; see: lab label"),
+            "Reverts": ("Reverts", "reverts", "A device took a model back that it had accepted"),
+            "Degraded": ("Degraded", "degraded", "A device serves in degraded mode"),
+        }
+        alarms = [
+            self._alarm(
+                id, name=self._names.of(name), description=why, namespace=namespace, metric=metric, dimensions={}
+            )
+            for id, (metric, name, why) in told.items()
+        ]
+        return [*alarms, self._silence(namespace)]
+
+    def _silence(self, namespace: str) -> cloudwatch.CfnAlarm:
+        """Telemetry comes each minute. When none does the state becomes INSUFFICIENT_DATA, and that is what tells; a
+        stack that never had a device is in that state from the start, and tells no one."""
+        alarm = self._alarm(
+            "Silent",
+            name=self._names.of("silent"),
+            description="No device has reported for a quarter of an hour (the state is INSUFFICIENT_DATA then)",
             namespace=namespace,
-            metric=DRIFT,
+            metric="Inferences",
             dimensions={},
-            statistic="Average",
-            threshold=threshold,
-            periods=3,
+            statistic="SampleCount",
+            periods=SILENT_PERIODS,
         )
+        alarm.comparison_operator = "LessThanThreshold"
+        alarm.treat_missing_data = "missing"
+        alarm.insufficient_data_actions = [self._topic_arn]
+        return alarm
 
     def _alarm(
         self,
@@ -133,13 +158,12 @@ class Alarms(Construct):
             ("Endpoint: calls and errors", [["AWS/SageMaker", metric, *live] for metric in CALLS], "Sum"),
             ("Endpoint: microseconds", [["AWS/SageMaker", metric, *live] for metric in LATENCIES], "p95"),
             ("Endpoint: milliseconds by stage, 95th percentile", self._stages(endpoint), "Maximum"),
-            ("Devices: drift", [[namespace, DRIFT]], "Average"),
-            (
-                "Devices: inferences and errors",
-                [[namespace, name] for name in ("Inferences", "InferenceErrors")],
-                "Sum",
-            ),
+            ("Devices: answers, errors, inputs that cannot be read", [[namespace, name] for name in WORK], "Sum"),
+            ("Devices: over budget, dropped, rejected, reverted", [[namespace, name] for name in TROUBLE], "Sum"),
             ("Devices: milliseconds", [[namespace, "LatencyP95"]], "Maximum"),
+            ("Devices: distance from the training data, the worst", [[namespace, n] for n in DISTANCES], "Maximum"),
+            ("Devices: confidence", [[namespace, "Confidence"]], "Average"),
+            ("Each device: answers", [_each_device(namespace, "Inferences", "Sum")], "Sum"),
         ]
         widgets = [
             _chart(number, title, metrics, stat, self._names.region)
@@ -158,6 +182,12 @@ class Alarms(Construct):
     def _stages(self, endpoint: str) -> list[list[Any]]:
         namespace = self._names.namespace("Endpoint")
         return [[namespace, f"{stage}_p95_ms", "EndpointName", endpoint] for stage in STAGES]
+
+
+def _each_device(namespace: str, metric: str, statistic: str) -> list[Any]:
+    """A line for each thing that reported, whatever things there are."""
+    search = f"SEARCH('{{{namespace},Thing}} MetricName=\"{metric}\"', '{statistic}', 300)"
+    return [{"expression": search, "id": "each", "label": ""}]
 
 
 def _chart(number: int, title: str, metrics: Sequence[Sequence[Any]], stat: str, region: str) -> dict[str, Any]:

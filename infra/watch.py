@@ -1,4 +1,4 @@
-"""Telemetry into lake and metrics, the topic that tells people, the budget."""
+"""Telemetry and alerts into lake and metrics, the topic that tells people, the budget."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from infra.staging import Staging
 
 
 class Watch(Construct):
-    """Telemetry rule and feedback function, the topic, alarms with their dashboard, the budget."""
+    """Rules for telemetry and alerts, the feedback function, the topic, alarms with their dashboard, the budget."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Watch(Construct):
         self.namespace = f"{names.prefix}/Edge"
         self._topic = self._people()
         self.feedback = self._feedback(staging)
-        self._telemetry_rule()
+        self._rules()
         self.alarms = Alarms(
             self,
             "Alarms",
@@ -115,12 +115,11 @@ class Watch(Construct):
                     why="PutMetricData has no resource; the namespace is fixed by condition",
                 ),
             ],
-            description="Keeps each device's telemetry and turns it into metrics",
+            description="Keeps what each device reports and turns it into metrics",
         )
 
-    def _telemetry_rule(self) -> None:
-        """`topic(2)` is the thing by the broker's word; what the payload says of itself is a claim."""
-        name = self._names.topic_rule("telemetry")
+    def _rules(self) -> None:
+        """One rule for each topic that a device reports on; `results` stay on the broker for whoever subscribes."""
         group = logs.LogGroup(
             self,
             "RuleErrors",
@@ -133,41 +132,48 @@ class Watch(Construct):
             self,
             "RuleErrorsRole",
             trusts=iam.ServicePrincipal("iot.amazonaws.com"),
-            description="Writes what the telemetry rule could not deliver",
+            description="Writes what the rules on device topics could not deliver",
             allows=[
                 Allow(
                     actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
                     on=[group.log_group_arn],
-                    why="a log stream's name is chosen by IoT; the group is this rule's own",
+                    why="a log stream's name is chosen by IoT; the group is these rules' own",
                 )
             ],
         )
+        undelivered = iot.CfnTopicRule.ActionProperty(
+            cloudwatch_logs=iot.CfnTopicRule.CloudwatchLogsActionProperty(
+                log_group_name=group.log_group_name, role_arn=writes_errors.role_arn
+            )
+        )
+        self._rule("telemetry", "Device telemetry to the feedback function", undelivered)
+        self._rule("alert", "What happened on a device, at once, to the feedback function", undelivered)
+
+    def _rule(self, topic: str, description: str, undelivered: iot.CfnTopicRule.ActionProperty) -> None:
+        """`topic(2)` is the thing by the broker's word; what the payload says of itself is a claim."""
+        function = self.feedback.function.function_arn
         rule = iot.CfnTopicRule(
             self,
-            "Telemetry",
-            rule_name=name,
+            topic.title(),
+            rule_name=self._names.topic_rule(topic),
             topic_rule_payload=iot.CfnTopicRule.TopicRulePayloadProperty(
-                sql=f"SELECT *, topic(2) AS topic_thing FROM '{self._names.prefix}/+/telemetry'",
+                sql=f"SELECT *, topic(2) AS topic_thing FROM '{self._names.prefix}/+/{topic}'",
                 aws_iot_sql_version="2016-03-23",
-                description="Device telemetry to the feedback function",
+                description=description,
                 rule_disabled=False,
                 actions=[
                     iot.CfnTopicRule.ActionProperty(
-                        lambda_=iot.CfnTopicRule.LambdaActionProperty(function_arn=self.feedback.function.function_arn)
+                        lambda_=iot.CfnTopicRule.LambdaActionProperty(function_arn=function)
                     )
                 ],
-                error_action=iot.CfnTopicRule.ActionProperty(
-                    cloudwatch_logs=iot.CfnTopicRule.CloudwatchLogsActionProperty(
-                        log_group_name=group.log_group_name, role_arn=writes_errors.role_arn
-                    )
-                ),
+                error_action=undelivered,
             ),
         )
         lambda_.CfnPermission(
             self,
-            "RuleMayCall",
+            f"{topic.title()}RuleMayCall",
             action="lambda:InvokeFunction",
-            function_name=self.feedback.function.function_arn,
+            function_name=function,
             principal="iot.amazonaws.com",
             source_account=Aws.ACCOUNT_ID,
             source_arn=rule.attr_arn,

@@ -1,8 +1,9 @@
 """Keeps what a device reports, one object per message, as metrics for alarms and dashboard.
 
-Started by an IoT rule; the event is the telemetry message (at most 2 KB of JSON) and `topic_thing`, who sent it by the
-broker's word. A message that comes twice is stored and counted once; one that a device kept too long for CloudWatch is
-only stored. A message that is not telemetry is refused with what is wrong, and so shows in the function's errors.
+Started by IoT rules on `<prefix>/+/telemetry` and `<prefix>/+/alert`; the event is the message (at most 2 KB of JSON)
+and `topic_thing`, who sent it by the broker's word. A message that comes twice is stored and counted once; one that a
+device kept too long for CloudWatch is only stored. What is neither telemetry nor an alert is refused with what is
+wrong, and so shows in the function's errors.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,19 +20,38 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-# Name of the field in the message -> name and unit of the metric.
+SCHEMAS = (1, 2)
+# Name of the field in telemetry -> name and unit of the metric. `drops` is a count by what was dropped.
 METRICS = {
     "count": ("Inferences", "Count"),
     "errors": ("InferenceErrors", "Count"),
+    "corrupt": ("CorruptInputs", "Count"),
+    "over_budget": ("OverBudget", "Count"),
+    "drops": ("Drops", "Count"),
     "p95_ms": ("LatencyP95", "Milliseconds"),
     "confidence_mean": ("Confidence", "None"),
     "psi": ("DriftPsi", "None"),
+    "ks": ("DriftKs", "None"),
+}
+# Kind of an alert -> name of the metric that counts it.
+ALERTS = {
+    "swap": "Swaps",
+    "reject": "Rejections",
+    "revert": "Reverts",
+    "restore": "Restores",
+    "degraded": "Degraded",
+    "recovered": "Recovered",
+    "drift": "DriftAlerts",
+    "configuration": "ConfigurationsRefused",
+    "disk": "DiskShortages",
+    "nucleus": "NucleusLosses",
+    "hang": "Hangs",
 }
 NAME = re.compile(r"[A-Za-z0-9:_-]{1,128}")  # a thing's name, and an id: neither can leave its place in a key
 
 
 class BadTelemetry(Exception):
-    """A message that is not telemetry, and why."""
+    """A message that is neither telemetry nor an alert, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,27 +102,47 @@ def keep(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
 
 
 def place(event: dict[str, Any]) -> str:
-    """The key of a message: `telemetry/<thing>/<date>/<id>.json`. Raises BadTelemetry."""
-    if event.get("schema") != 1:
-        raise BadTelemetry(f"telemetry of schema {event.get('schema')!r}; this function reads schema 1")
+    """The key of a message: `telemetry/<thing>/<date>/<id>.json`; of an alert .../alert-<id>.json. Raises BadTelemetry."""
+    what = "an alert" if "kind" in event else "telemetry"
+    if event.get("schema") not in SCHEMAS:
+        raise BadTelemetry(f"{what} of schema {event.get('schema')!r}; this function reads 1 and 2")
     for name in ("thing", "id"):
         if not NAME.fullmatch(str(event.get(name, ""))):
-            raise BadTelemetry(f"telemetry whose {name} is {event.get(name)!r}; allowed: {NAME.pattern}")
+            raise BadTelemetry(f"{what} whose {name} is {event.get(name)!r}; allowed: {NAME.pattern}")
     if event.get("topic_thing", event["thing"]) != event["thing"]:
-        raise BadTelemetry(f"telemetry of {event['thing']!r} on the topic of {event['topic_thing']!r}")
-    return f"telemetry/{event['thing']}/{_when(event):%Y-%m-%d}/{event['id']}.json"
+        raise BadTelemetry(f"{what} of {event['thing']!r} on the topic of {event['topic_thing']!r}")
+    if "kind" in event and event["kind"] not in ALERTS:
+        raise BadTelemetry(f"an alert of kind {event['kind']!r}; allowed: {', '.join(ALERTS)}")
+    file = f"alert-{event['id']}" if "kind" in event else event["id"]
+    return f"telemetry/{event['thing']}/{_when(event):%Y-%m-%d}/{file}.json"
 
 
 def metrics(event: dict[str, Any]) -> list[dict[str, Any]]:
     """One datum of each metric for the fleet, and one for the device. A figure that the device lacks is left out."""
     found = []
-    for field, (name, unit) in METRICS.items():
-        value = event.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        datum = {"MetricName": name, "Unit": unit, "Value": float(value), "Timestamp": _when(event)}
+    for name, unit, value in _figures(event):
+        datum = {"MetricName": name, "Unit": unit, "Value": value, "Timestamp": _when(event)}
         found += [datum, {**datum, "Dimensions": [{"Name": "Thing", "Value": event["thing"]}]}]
     return found
+
+
+def _figures(event: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """Name, unit and value of each metric that a message holds."""
+    if "kind" in event:
+        yield ALERTS[event["kind"]], "Count", 1.0
+        return
+    # What schema 1 calls `dropped`, one number, schema 2 counts by what was dropped.
+    drops = event.get("drops", event.get("dropped"))
+    if isinstance(drops, dict):
+        drops = sum(drops.values()) if all(map(_number, drops.values())) else None
+    for field, (name, unit) in METRICS.items():
+        value = drops if field == "drops" else event.get(field)
+        if _number(value):
+            yield name, unit, float(value)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _when(event: dict[str, Any]) -> datetime:

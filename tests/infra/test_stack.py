@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.functions.feedback import ALERTS
+
 pytestmark = pytest.mark.slow
 
 OUTPUTS = {
@@ -163,7 +165,37 @@ def test_the_flow_is_started_by_the_manifest_and_by_drift_the_release_by_an_appr
     assert target["InputTransformer"]["InputTemplate"] == '{"bucket": <bucket>, "key": <key>, "nonce": ""}'
     drift = rules["ml-lab-dev-drift"]["EventPattern"]["detail"]["alarmName"]
     assert drift == ["ml-lab-dev-drift"]
-    assert assembly.named("AWS::CloudWatch::Alarm", "AlarmName", "ml-lab-dev-drift")["MetricName"] == "DriftPsi"
+    assert assembly.named("AWS::CloudWatch::Alarm", "AlarmName", "ml-lab-dev-drift")["MetricName"] == "DriftAlerts"
+
+
+def test_what_a_device_reports_reaches_the_feedback_function_by_the_broker_s_word(assembly: Any) -> None:
+    rules = {row["RuleName"]: row["TopicRulePayload"] for row in assembly.of_type("AWS::IoT::TopicRule").values()}
+    assert {name: rule["Sql"] for name, rule in rules.items()} == {
+        f"ml_lab_dev_{topic}": f"SELECT *, topic(2) AS topic_thing FROM 'ml-lab-dev/+/{topic}'"
+        for topic in ("telemetry", "alert")
+    }
+    called = {json.dumps(rule["Actions"]) for rule in rules.values()}
+    assert len(called) == 1 and "Feedback" in called.pop()
+    callers = [row for row in assembly.of_type("AWS::Lambda::Permission").values() if "iot" in row["Principal"]]
+    assert len(callers) == len(rules) and all(row["SourceArn"] and row["SourceAccount"] for row in callers)
+
+
+@pytest.mark.parametrize(
+    ("alarm", "metric"), [("reverts", "Reverts"), ("degraded", "Degraded"), ("drift", "DriftAlerts")]
+)
+def test_what_a_person_must_act_on_is_told_at_the_first_alert(assembly: Any, alarm: str, metric: str) -> None:
+    row = assembly.named("AWS::CloudWatch::Alarm", "AlarmName", f"ml-lab-dev-{alarm}")
+    assert (row["MetricName"], row["Threshold"], row["Statistic"]) == (metric, 1, "Sum")
+    assert row["AlarmActions"] and row["Namespace"] == "ml-lab-dev/Edge"
+    assert metric in ALERTS.values()
+
+
+def test_silence_is_told_and_a_stack_without_devices_tells_nothing(assembly: Any) -> None:
+    row = assembly.named("AWS::CloudWatch::Alarm", "AlarmName", "ml-lab-dev-silent")
+    assert (row["Statistic"], row["ComparisonOperator"]) == ("SampleCount", "LessThanThreshold")
+    # Missing data change the state to INSUFFICIENT_DATA, in which an alarm that never had data is from the start.
+    assert row["TreatMissingData"] == "missing" and row["InsufficientDataActions"]
+    assert row["EvaluationPeriods"] * row["Period"] == 900
 
 
 def test_the_runtime_s_recipe_is_json_without_a_placeholder_left(assembly: Any) -> None:

@@ -1,4 +1,4 @@
-"""Telemetry becomes one object and metrics, once."""
+"""Telemetry and alerts become one object and metrics, once."""
 
 import json
 from collections.abc import Callable
@@ -40,7 +40,8 @@ def test_a_message_is_kept_under_thing_day_and_id(message: dict[str, Any], s3: A
 def test_a_message_becomes_metrics_of_the_fleet_and_of_the_device(message: dict[str, Any]) -> None:
     feedback.handler(message, None)
     assert {found["MetricName"] for found in metrics()} == {
-        "Inferences", "InferenceErrors", "LatencyP95", "Confidence", "DriftPsi",
+        "Inferences", "InferenceErrors", "CorruptInputs", "OverBudget", "Drops", "LatencyP95", "Confidence",
+        "DriftPsi", "DriftKs",
     }  # fmt: skip
     drift = [found["Dimensions"] for found in metrics() if found["MetricName"] == "DriftPsi"]
     assert sorted(map(len, drift)) == [0, 1]
@@ -49,22 +50,46 @@ def test_a_message_becomes_metrics_of_the_fleet_and_of_the_device(message: dict[
 def test_a_message_that_comes_twice_counts_once(message: dict[str, Any]) -> None:
     assert feedback.handler(message, None)["new"]
     assert not feedback.handler(message, None)["new"]
+    assert total("Inferences", message["thing"]) == 60
+
+
+def total(metric: str, thing: str) -> float:
     now = datetime.now(UTC)
     sums = boto3.client("cloudwatch").get_metric_statistics(
         Namespace="ml-lab-dev/Edge",
-        MetricName="Inferences",
-        Dimensions=[{"Name": "Thing", "Value": message["thing"]}],
+        MetricName=metric,
+        Dimensions=[{"Name": "Thing", "Value": thing}],
         StartTime=now - timedelta(hours=1),
         EndTime=now + timedelta(hours=1),
         Period=7200,
         Statistics=["Sum"],
     )
-    assert sum(point["Sum"] for point in sums["Datapoints"]) == 60
+    return sum(point["Sum"] for point in sums["Datapoints"])
+
+
+def test_drops_count_together_whatever_was_dropped(message: dict[str, Any], event: Event) -> None:
+    feedback.handler(message, None)
+    assert total("Drops", message["thing"]) == 3
+    older = {**event("telemetry_schema1"), "id": "another", "time": message["time"]}
+    feedback.handler(older, None)
+    assert total("Drops", message["thing"]) == 7
 
 
 def test_figures_that_the_device_could_not_measure_are_left_out(message: dict[str, Any]) -> None:
-    feedback.handler({**message, "psi": None, "p95_ms": None, "confidence_mean": None}, None)
+    lacks = dict.fromkeys(("psi", "ks", "p95_ms", "confidence_mean", "over_budget", "corrupt", "drops"))
+    feedback.handler({**message, **lacks}, None)
     assert {found["MetricName"] for found in metrics()} == {"Inferences", "InferenceErrors"}
+
+
+def test_an_alert_lies_beside_the_telemetry_and_counts_by_its_kind(event: Event, s3: Any) -> None:
+    alert = {**event("alert"), "time": datetime.now(UTC).isoformat()}
+    answer = feedback.handler(alert, None)
+    day = datetime.now(UTC).date().isoformat()
+    assert answer == {"key": f"telemetry/ml-lab-dev-desk-1/{day}/alert-{alert['id']}.json", "new": True}
+    assert json.loads(s3.get_object(Bucket="lake", Key=answer["key"])["Body"].read()) == alert
+    assert not feedback.handler(alert, None)["new"]
+    assert total("Rejections", alert["thing"]) == 1
+    assert {found["MetricName"] for found in metrics()} == {"Rejections"}
 
 
 def test_a_message_that_was_kept_for_weeks_is_stored_and_not_counted(event: Event) -> None:
@@ -76,7 +101,8 @@ def test_a_message_that_was_kept_for_weeks_is_stored_and_not_counted(event: Even
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 3}, "schema 3"),
+        ({"kind": "celebration"}, "kind 'celebration'; allowed: swap, reject"),
         ({"schema": None}, "schema None"),
         ({"id": "../../raw/digits/_manifest"}, "id is"),
         ({"thing": ""}, "thing is"),

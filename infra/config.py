@@ -171,8 +171,14 @@ class Serving(Table):
 
 
 class Edge(Table):
-    """`[edge]`: when a deployment stops, when a device has seen too much that is new."""
+    """`[edge]`: when a deployment stops, when a device has seen too much that is new.
 
+    `devices` and `canaries` say how many cores the desk simulates, and how many of them receive a model first; the
+    devices of an account are real, and join the groups that their owner puts them into.
+    """
+
+    devices: Annotated[int, Field(ge=1, le=50)] = 5
+    canaries: Annotated[int, Field(ge=1, le=49)] = 1
     drift_psi: Annotated[float, Field(gt=0)] = 0.25
     abort_failed_percent: Annotated[float, Field(gt=0, le=100)] = 10.0
     timeout_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
@@ -229,6 +235,15 @@ class Settings(Table):
         for key, asked in (("max_instances", serving.max_instances > 1), ("capture_percent", serving.capture_percent)):
             if serving.serverless and asked:
                 raise ValueError(f"[serving] {key} needs serverless = false; SageMaker has it for instances alone")
+        return self
+
+    @model_validator(mode="after")
+    def _some_devices_wait_for_the_canaries(self) -> Settings:
+        edge = self.edge
+        if edge.canaries >= edge.devices and edge.devices > 1:
+            raise ValueError(f"[edge] canaries = {edge.canaries} leaves no device of {edge.devices} for the fleet")
+        if edge.devices == 1 and edge.canaries > 1:
+            raise ValueError(f"[edge] canaries = {edge.canaries} is more than there are devices: 1")
         return self
 
     @property

@@ -65,7 +65,7 @@ ACTIONS: dict[str, Row] = {
     "glue:GetJobRuns": (EXECUTED, "The runs of a job."),
     "glue:StartJobRun": (EXECUTED, "Apache Spark in a child process."),
     "greengrass:CreateComponentVersion": (EXECUTED, "Recipes are checked, artefacts fetched and digested."),
-    "greengrass:CreateDeployment": (EXECUTED, "The desk core carries it out."),
+    "greengrass:CreateDeployment": (EXECUTED, "The desk's cores carry it out, at the rate of the job's rollout."),
     "greengrass:DescribeComponent": (EXECUTED, "State and errors of a version."),
     "greengrass:GetDeployment": (EXECUTED, "Status as the devices report it."),
     "iam:CreateServiceLinkedRole": (NOT_COVERED, "Scaling needs no role here."),
@@ -153,8 +153,11 @@ DIFFERENCES = (
     "`.sync` tasks poll every 0.1 s. Executions that no one named get a name; a stopped execution does not stop its "
     "job.",
     "EventBridge delivers at least once. Replaying an archive is the way to have an event delivered again.",
-    "The one desk device is a member of the core, canary and fleet groups, and its newest deployment wins; nucleus "
-    "lite would refuse a second version of a component from another group.",
+    "The desk has as many core devices as `[edge] devices` says, each a folder, an IPC socket and processes of this "
+    "machine. Where there is but one, it is canary and fleet in one and its newest deployment wins; otherwise a second "
+    "version of a component from another group is refused, as nucleus lite does.",
+    "A minute of a job's rollout lasts one second (LAB_ROLLOUT_MINUTE_S says otherwise); its timeouts are in real "
+    "minutes.",
     "A bucket policy's conditions on transport count as fulfilled: loopback stands for TLS.",
     "The command line takes raw objects in, and Spark lays its input out, through one request each (`lab/bulk.py`, "
     "`lab/mirror.py`) instead of thousands; objects, versions and events are the same, identities are not checked.",

@@ -1,12 +1,12 @@
-"""The desk core: one Greengrass core device, `<prefix>-desk-1`, that carries out deployments as nucleus lite does.
+"""A core device of the desk, which carries out deployments as nucleus lite does.
 
-Covers: deployments to the thing groups `<prefix>-core`, `-canary`, `-fleet` (it is a member of each that exists) and to
-    the thing itself; artefacts from S3 with their digests checked; ZIP unarchiving; recipe variables; install, startup,
-    run; IPC; dependencies; three restarts, then BROKEN; a failed deployment leaves what runs as it is (no rollback).
-Does not cover: certificates and MQTT (what it publishes goes straight to the rules engine), shutdown/recover/bootstrap
-    phases, other cores. It is canary and fleet in one, so where two groups pin one component at two versions the newest
-    deployment wins; a real core, which is in one of them, would refuse the conflict. The nucleus component of a
-    deployment is known by name, shown as installed, and emulated.
+Covers: deployments to its thing groups and to the thing itself; artefacts from S3 with their digests checked; ZIP
+    unarchiving; recipe variables; install, startup, run; IPC; dependencies; three restarts, then BROKEN; a failed
+    deployment leaves what runs as it is (no rollback); two groups that pin a component at two versions are a conflict,
+    and the deployment fails.
+Does not cover: certificates and MQTT (what it publishes goes straight to `lab.iot`); shutdown, recover and bootstrap
+    phases. A desk's only core is in the canary and the fleet group, so there the newest deployment wins. The nucleus
+    component of a deployment is known by name, shown as installed, and emulated.
 """
 
 from __future__ import annotations
@@ -26,56 +26,17 @@ from moto.iot.models import iot_backends
 
 from lab import camera, child, iot
 from lab.artifacts import ArtifactError, fetch
-from lab.fleet import EMULATED, ControlPlane, Core, Deployment, Execution
+from lab.fleet import EMULATED, ControlPlane, Core, Deployment
 from lab.ipc import SOCKET_PATH_LIMIT, Server
+from lab.jobs import Execution
 from lab.lifecycle import Component, ComponentFailed, Host
 from lab.recipe import RecipeError, satisfies
 
-ROLES = ("core", "canary", "fleet")
 KEPT = 2  # versions of a component on disk: the current one and the one before
 
 
 class DeploymentFailed(Exception):
     """The device cannot carry the deployment out; the message says which component and why."""
-
-
-class Desk:
-    """The desk's core devices, by thing; carries out what `plane` deploys."""
-
-    def __init__(self, plane: ControlPlane) -> None:
-        self.plane = plane
-        self.devices: dict[str, Device] = {}
-        plane.listeners.append(self.deployed)
-
-    def deployed(self, deployment: Deployment) -> None:
-        thing = enlist(self.plane, deployment)
-        if thing is None:
-            return
-        if thing not in self.devices:
-            self.devices[thing] = Device(self.plane, thing)
-        self.devices[thing].accept(deployment)
-
-    def stop(self) -> None:
-        """Ends every component and closes every IPC socket."""
-        while self.devices:
-            self.devices.popitem()[1].stop()
-
-
-def enlist(plane: ControlPlane, deployment: Deployment) -> str | None:
-    """The desk core that a deployment concerns, created and put into its groups; None when it is for other devices."""
-    client = plane.engine.client("iot")
-    if not deployment.to_group:
-        return deployment.target_name if deployment.target_name in plane.cores else None
-    prefix, _, role = deployment.target_name.rpartition("-")
-    if role not in ROLES or not prefix:
-        return next((name for name in plane.cores if name in plane.members(deployment.target_name)), None)
-    thing = f"{prefix}-desk-1"
-    backend = iot_backends[plane.engine.account][plane.engine.region]
-    if thing not in {one.thing_name for one in backend.things.values()}:
-        client.create_thing(thingName=thing)
-    for group in {one.thing_group_name for one in backend.thing_groups.values()} & {f"{prefix}-{one}" for one in ROLES}:
-        client.add_thing_to_thing_group(thingGroupName=group, thingName=thing)
-    return thing
 
 
 class Device:
@@ -85,10 +46,13 @@ class Device:
         self.plane = plane
         self.engine = plane.engine
         self.thing = thing
+        self.prefix = thing.rpartition("-desk-")[0]
+        self.alone = False  # the only core of its desk: canary and fleet in one
         self.root = plane.engine.root / "devices" / thing
         self.root.mkdir(parents=True, exist_ok=True)
         self.core = plane.cores.setdefault(thing, Core(thing))
         self.components: dict[str, Component] = {}
+        self.targets: dict[str, Deployment] = {}  # what each target last asked of this device
         self.nucleus: dict[str, str] = {}
         self.server = Server(
             _socket_path(self.engine.root, thing), thing, lambda topic, data: iot.publish(self.engine, topic, data)
@@ -106,22 +70,18 @@ class Device:
             component.stop()
         self.server.stop()
 
-    def accept(self, deployment: Deployment) -> None:
+    def accept(self, execution: Execution) -> None:
         """Queues a deployment, as an IoT job execution is queued."""
-        execution = self.core.executions[deployment.id] = Execution(deployment)
-        self.plane.report(self.thing, execution, "QUEUED")
         self._queue.put(execution)
 
     def _work(self) -> None:
         while (execution := self._queue.get()) is not None:
-            if execution.deployment.status == "ACTIVE":
+            if self.plane.report(execution, "IN_PROGRESS"):
                 self._carry_out(execution)
-            else:
-                execution.status = "CANCELED"
 
     def _carry_out(self, execution: Execution) -> None:
         started, status, reason = time.time(), "SUCCEEDED", "SUCCESSFUL"
-        self.plane.report(self.thing, execution, "IN_PROGRESS")
+        self.targets[execution.deployment.target] = execution.deployment
         try:
             self._apply(self._wanted())
         except (DeploymentFailed, ComponentFailed, ArtifactError, RecipeError) as error:
@@ -131,11 +91,12 @@ class Device:
         self._report_installed()
         entry = child.Child("device", "greengrassv2", execution.deployment.id, (), self.root, {}, "edge", ())
         log = self.root / "deployments.jsonl"
-        line = {"deployment": execution.deployment.id, "target": execution.deployment.target, "status": status}
+        line = {"time": started, "deployment": execution.deployment.id, "target": execution.deployment.target}
         with log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({**line, "reason": reason, "components": self._versions()}) + "\n")
+            after = {"status": status, "reason": reason, "components": self._versions()}
+            stream.write(json.dumps({**line, **after}) + "\n")
         child.note(self.engine, entry, started, time.time(), 0 if status == "SUCCEEDED" else 1, log)
-        self.plane.report(self.thing, execution, status, reason)
+        self.plane.report(execution, status, reason)
         if status == "SUCCEEDED":
             self._show()
 
@@ -145,7 +106,7 @@ class Device:
             source = component.registration.configuration.get("source")
             folder = (self.root / "work" / name / str(source)).resolve()
             if source and folder.is_relative_to(self.root.resolve()):
-                camera.show(self.engine, self.thing.removesuffix("-desk-1"), folder)
+                camera.show(self.engine, self.prefix, folder)
 
     # What the device should run
 
@@ -153,7 +114,14 @@ class Device:
         """Components by name in the order of their dependencies, from every deployment to the device's targets."""
         roots: dict[str, dict[str, Any]] = {}
         for deployment in self._deployments():
-            roots.update(deployment.components)
+            for name, wanted in deployment.components.items():
+                there, new = roots.get(name, wanted)["componentVersion"], wanted["componentVersion"]
+                if there != new and not self.alone:
+                    raise DeploymentFailed(
+                        f"{name} is pinned at {there} by another target of {self.thing}, at {new} by "
+                        f"{deployment.target_name}; a core device takes one version"
+                    )
+                roots[name] = wanted
         self.nucleus = {name: roots.pop(name)["componentVersion"] for name in EMULATED if name in roots}
         found: dict[str, Component] = {}
         for name in sorted(roots):
@@ -161,13 +129,11 @@ class Device:
         return found
 
     def _deployments(self) -> list[Deployment]:
-        """The current deployment of each target that the device belongs to, oldest first."""
-        current = [one for one in self.plane.deployments.values() if one.latest and one.status != "CANCELED"]
+        """The last deployment of each target that the device belongs to, oldest first."""
         mine = [
             one
-            for one in current
-            if (one.to_group and self.thing in self.plane.members(one.target_name))
-            or (not one.to_group and one.target_name == self.thing)
+            for one in self.targets.values()
+            if not one.to_group or self.thing in self.plane.members(one.target_name)
         ]
         return sorted(mine, key=lambda one: one.created)
 
@@ -206,8 +172,7 @@ class Device:
     def _role(self) -> str | None:
         """The role behind the role alias: what a real core gets credentials for. None when the stack has no alias."""
         aliases = iot_backends[self.engine.account][self.engine.region].role_aliases
-        prefix = self.thing.removesuffix("-desk-1")
-        mine = sorted(name for name in aliases if name.startswith(prefix)) or sorted(aliases)
+        mine = sorted(name for name in aliases if name.startswith(self.prefix)) or sorted(aliases)
         return str(aliases[mine[0]].role_arn) if mine else None
 
     # Getting there
@@ -266,7 +231,7 @@ class Device:
         """Tells the cloud what is installed and how the device is."""
         moment = datetime.now(UTC)
         installed = {
-            name: _installed(name, version, "RUNNING", "emulated by the desk core", True, moment)
+            name: _installed(name, version, "RUNNING", "emulated by the desk", True, moment)
             for name, version in self.nucleus.items()
         }
         for name, one in list(self.components.items()):
@@ -309,7 +274,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _socket_path(root: Path, thing: str) -> Path:
     """Where a device's IPC socket lies: below the engine's root, or in /tmp where that path would be too long."""
-    name = hashlib.sha256(thing.encode()).hexdigest()[:4]
+    name = hashlib.sha256(thing.encode()).hexdigest()[:8]
     folder = root / "ipc" / name
     if len(str(folder).encode()) + 12 > SOCKET_PATH_LIMIT:
         # The same root gives the same folder, so that engines that come and go do not pile them up.

@@ -1,7 +1,7 @@
 """What AWS IoT Greengrass keeps in the cloud: component versions, deployments, core devices.
 
 The state behind `lab.greengrassv2`, which speaks HTTP, and `lab.device`, which carries deployments out. A deployment is
-an AWS IoT job too, as in AWS: `iot describe-job` counts the devices it succeeded and failed on.
+an AWS IoT job too, as in AWS (`lab.jobs`): `iot describe-job` counts the devices it succeeded and failed on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from platform import machine
 from typing import Any
 
@@ -22,14 +22,12 @@ from botocore.exceptions import ClientError
 from moto.core.exceptions import JsonRESTError
 from moto.iot.models import iot_backends
 
+from lab import jobs
 from lab import recipe as recipes
 from lab.engine import Engine
+from lab.jobs import Execution, Job, now
 
 EMULATED = ("aws.greengrass.Nucleus", "aws.greengrass.NucleusLite")
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 class ServiceError(JsonRESTError):  # type: ignore[misc]
@@ -93,17 +91,6 @@ class Deployment:
 
 
 @dataclass
-class Execution:
-    """A deployment on one device: what ListEffectiveDeployments shows."""
-
-    deployment: Deployment
-    status: str = "QUEUED"
-    reason: str = ""
-    stack: list[str] = field(default_factory=list)
-    modified: datetime = field(default_factory=now)
-
-
-@dataclass
 class Core:
     """A core device as it last reported. `installed` is keyed by component name."""
 
@@ -126,7 +113,10 @@ class ControlPlane:
         self.components: dict[str, dict[str, Component]] = {}
         self.deployments: dict[str, Deployment] = {}
         self.cores: dict[str, Core] = {}
-        self.listeners: list[Callable[[Deployment], None]] = []
+        self.jobs: dict[str, Job] = {}
+        self.pace = jobs.pace()
+        self.muster: Callable[[Deployment], None] = lambda deployment: None
+        self.deliver: Callable[[Execution], None] = lambda execution: None
 
     def arn(self, kind: str, rest: str) -> str:
         return f"arn:aws:greengrass:{self.engine.region}:{self.engine.account}:{kind}:{rest}"
@@ -220,7 +210,7 @@ class ControlPlane:
     # Deployments
 
     def create_deployment(self, request: Mapping[str, Any]) -> Deployment:
-        """A new revision for the target; the one before becomes INACTIVE. Devices in the target start at once."""
+        """A new revision for the target; the one before becomes INACTIVE. Devices learn of it as its job rolls out."""
         target, components = str(request.get("targetArn", "")), dict(request.get("components") or {})
         with self.lock:
             token = request.get("clientToken")
@@ -246,15 +236,22 @@ class ControlPlane:
                 tags=dict(request.get("tags") or {}),
                 token=token,
             )
+            try:
+                opened = Job(self.engine, deployment, self._hand_over, self.pace, self.lock)
+            except jobs.JobError as error:
+                raise ServiceError("ValidationException", f"iotJobConfiguration: {error}") from error
             for old in before:
                 if old.latest:
                     old.latest = False
                     old.status = "INACTIVE" if old.status == "ACTIVE" else old.status
-                    self._job(old).status = "CANCELED"
+                    self.jobs[old.id].cancel()
             self.deployments[deployment.id] = deployment
-        self._open_job(deployment)
-        for listener in self.listeners:
-            listener(deployment)
+        self._record_job(deployment)
+        self.muster(deployment)
+        with self.lock:
+            self.jobs[deployment.id] = opened
+            name = deployment.target_name
+            opened.add(sorted(self.members(name), key=_natural) if deployment.to_group else [name])
         return deployment
 
     def _validate(self, target: str, components: Mapping[str, Mapping[str, Any]], request: Mapping[str, Any]) -> None:
@@ -295,7 +292,8 @@ class ControlPlane:
         deployment = self.deployment(identity)
         if deployment.status != "ACTIVE":
             raise ServiceError("ConflictException", f"Deployment {identity} is {deployment.status}")
-        deployment.status = self._job(deployment).status = "CANCELED"
+        deployment.status = "CANCELED"
+        self.jobs[identity].cancel()
         return deployment
 
     def delete_deployment(self, identity: str) -> None:
@@ -303,6 +301,22 @@ class ControlPlane:
             raise ServiceError("ConflictException", f"Deployment {identity} is active; cancel it first")
         with self.lock:
             del self.deployments[identity]
+            del self.jobs[identity]
+
+    def job_canceled(self, job: str, comment: str | None) -> None:
+        """Somebody canceled a job; when it is a deployment's, that deployment is canceled."""
+        for deployment in list(self.deployments.values()):
+            if deployment.job == job and deployment.status == "ACTIVE":
+                deployment.status = "CANCELED"
+                self.jobs[deployment.id].cancel(comment)
+
+    def joined(self, thing: str, group: str) -> None:
+        """A thing that joins a group receives what the group's deployment says: its job is a continuous one."""
+        with self.lock:
+            for deployment in self.deployments.values():
+                mine = deployment.to_group and deployment.target_name == group and deployment.status == "ACTIVE"
+                if mine and deployment.id in self.jobs:
+                    self.jobs[deployment.id].add([thing])
 
     # Devices report
 
@@ -330,47 +344,45 @@ class ControlPlane:
             return self.core(rest).tags
         raise ServiceError("ResourceNotFoundException", f"{arn} is no resource of Greengrass")
 
-    def report(self, thing: str, execution: Execution, status: str, reason: str = "") -> None:
-        """A device says how far it is: IN_PROGRESS, SUCCEEDED or FAILED."""
+    def report(self, execution: Execution, status: str, reason: str = "") -> bool:
+        """A device says how far it is: IN_PROGRESS, SUCCEEDED or FAILED. False when it is not asked any more."""
         deployment = execution.deployment
         with self.lock:
-            execution.status, execution.reason, execution.modified = status, reason, now()
-            if status in ("SUCCEEDED", "FAILED"):
-                execution.stack = ["DEPLOYMENT_FAILURE"] if status == "FAILED" else []
-            members = [
-                core.executions[deployment.id].status
-                for core in self.cores.values()
-                if deployment.id in core.executions
-            ]
-            self._count(deployment, members)
+            job = self.jobs.get(deployment.id)
+            if job is None or not job.report(execution, status, reason):
+                return False
             # A group's deployment stays ACTIVE whatever its devices did, for others may join; its job counts them.
-            if deployment.to_group or deployment.status != "ACTIVE":
-                return
-            if all(one in ("SUCCEEDED", "FAILED") for one in members):
-                deployment.status = "FAILED" if "FAILED" in members else "COMPLETED"
+            if not deployment.to_group and deployment.status == "ACTIVE" and execution.ended:
+                deployment.status = "COMPLETED" if status == "SUCCEEDED" else "FAILED"
+            return True
 
-    def _open_job(self, deployment: Deployment) -> None:
+    def _hand_over(self, execution: Execution) -> None:
+        """An execution reaches its device; a thing that is no core device of ours never answers."""
+        core = self.cores.get(execution.thing)
+        if core is not None:
+            core.executions[execution.deployment.id] = execution
+            self.deliver(execution)
+
+    def _record_job(self, deployment: Deployment) -> None:
+        """The job as AWS IoT's own API shows it."""
         document = {"deploymentId": deployment.id, "components": deployment.components}
+        config: dict[str, Any] = deployment.options.get("iotJobConfiguration") or {}
         self.engine.client("iot").create_job(
             jobId=deployment.job,
             targets=[deployment.target],
             document=json.dumps(document),
             targetSelection="CONTINUOUS",
             description="Greengrass deployment",
+            **{key: config[key] for key in config if config[key]},
         )
-        self._job(deployment).status = "IN_PROGRESS"
-        self._count(deployment, [])
+        # moto makes an execution for the target itself, which may be a group.
+        backend = iot_backends[self.engine.account][self.engine.region]
+        backend.job_executions.pop((deployment.job, deployment.target_name), None)
 
-    def _job(self, deployment: Deployment) -> Any:
-        return iot_backends[self.engine.account][self.engine.region].describe_job(deployment.job)
 
-    def _count(self, deployment: Deployment, statuses: list[str]) -> None:
-        self._job(deployment).job_process_details.update(
-            numberOfQueuedThings=statuses.count("QUEUED"),
-            numberOfInProgressThings=statuses.count("IN_PROGRESS"),
-            numberOfSucceededThings=statuses.count("SUCCEEDED"),
-            numberOfFailedThings=statuses.count("FAILED"),
-        )
+def _natural(name: str) -> list[tuple[bool, int | str]]:
+    """Sorts desk-2 before desk-10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
 
 
 def _json(text: str, name: str) -> Any:

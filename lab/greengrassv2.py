@@ -1,11 +1,10 @@
 """AWS IoT Greengrass v2's API, served beside moto's Greengrass v1, with which it shares the signing name.
 
 Covers: component versions (create from an inline recipe, describe, get, list, delete), deployments (create, get, list,
-    cancel, delete) to things and thing groups, core devices (list, get, delete), their effective deployments and
-    installed components, tags, clientToken, pages, AWS's error codes.
+    cancel, delete) to things and thing groups, with the rollout, abort and timeout settings of their job; core devices
+    (list, get, delete), their effective deployments and installed components; tags, clientToken, pages, error codes.
 Does not cover: components from Lambda functions, subdeployments, runWith, client devices, connectivity information,
-    artefact download URLs, YAML recipes: refused with ValidationException and a message that says so. Rollout, abort
-    and timeout settings of a deployment's job are kept and shown, and not acted on: one core leaves nothing to spread.
+    artefact download URLs, YAML recipes: refused with ValidationException and a message that says so.
 """
 
 from __future__ import annotations
@@ -20,12 +19,14 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.core.utils import camelcase_to_underscores
 from moto.greengrass import urls as v1
 
-from lab import device
+from lab import jobs
+from lab.desk import Desk
 from lab.engine import Engine
-from lab.fleet import Component, ControlPlane, Core, Deployment, Execution, ServiceError
+from lab.fleet import Component, ControlPlane, Core, Deployment, ServiceError
+from lab.jobs import Execution
 
 _PLANES: dict[str, ControlPlane] = {}
-_DESKS: list[device.Desk] = []
+_DESKS: list[Desk] = []
 
 
 def plane() -> ControlPlane:
@@ -34,20 +35,21 @@ def plane() -> ControlPlane:
 
 
 def install(engine: Engine) -> None:
-    """Routes /greengrass/v2 and /tags of the `greengrass` signing name here, and readies the desk core."""
+    """Routes /greengrass/v2 and /tags of the `greengrass` signing name here, and readies the desk's cores."""
     _PLANES["plane"] = ControlPlane(engine)
+    jobs.install(_PLANES["plane"])
     v1.url_paths["{0}/greengrass/v2/(?P<rest>.+)$"] = GreengrassV2Response.dispatch
     v1.url_paths["{0}/tags/(?P<rest>.+)$"] = GreengrassV2Response.dispatch
-    _DESKS.append(device.Desk(_PLANES["plane"]))
+    _DESKS.append(Desk(_PLANES["plane"]))
 
 
-def desks() -> list[device.Desk]:
+def desks() -> list[Desk]:
     """What carries deployments out in this process."""
     return _DESKS
 
 
 def stop() -> None:
-    """Ends the desk core and its components; the engine's own end does it too, by ending every child."""
+    """Ends the desk's cores and their components; the engine's own end does it too, by ending every child."""
     while _DESKS:
         _DESKS.pop().stop()
 

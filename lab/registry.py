@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,20 +117,53 @@ def endpoint(stack: Stack) -> dict[str, Any] | None:
 
 
 def edge(stack: Stack) -> dict[str, Any]:
-    """The fleet group's newest deployment and every core device with the model version it has."""
+    """The fleet group's newest deployment, and every core device with its groups and the model version it has."""
     client = stack.client("greengrassv2")
     target = stack.thing_group_arn("FleetGroup")
     deployments = client.list_deployments(targetArn=target, historyFilter="LATEST_ONLY").get("deployments", [])
-    devices = client.list_core_devices(thingGroupArn=target).get("coreDevices", [])
+    devices = _cores(client, stack.thing_group_arn("CoreGroup"))
+    groups = {name: set(_cores(client, stack.thing_group_arn(f"{name.title()}Group"))) for name in ("canary", "fleet")}
     return {
         "deployment": str(deployments[0]["deploymentId"]) if deployments else None,
-        "devices": [_device(client, stack, row) for row in devices],
+        "devices": [
+            {
+                "thing": thing,
+                "groups": [name for name, members in groups.items() if thing in members],
+                "status": devices[thing],
+                "model_version": _model_version(client, stack, thing),
+            }
+            for thing in sorted(devices, key=lambda name: (len(name), name))
+        ],
     }
 
 
-def _device(client: Any, stack: Stack, row: Mapping[str, Any]) -> dict[str, Any]:
-    thing = str(row["coreDeviceThingName"])
+def await_fleet(stack: Stack, seconds: float = 120.0) -> None:
+    """Waits until the fleet's newest deployment is told to all and in progress nowhere.
+
+    The release flow itself does not wait for every device: one may be off for weeks. Those of the desk are quick.
+    """
+    client, deadline = stack.client("greengrassv2"), time.monotonic() + seconds
+    target = stack.thing_group_arn("FleetGroup")
+    for row in client.list_deployments(targetArn=target, historyFilter="LATEST_ONLY").get("deployments", []):
+        job = client.get_deployment(deploymentId=row["deploymentId"])["iotJobId"]
+        while time.monotonic() < deadline:
+            details = stack.client("iot").describe_job(jobId=job)["job"]["jobProcessDetails"]
+            busy = details.get("numberOfInProgressThings") or details.get("processingTargets")
+            if not busy and not details.get("numberOfQueuedThings"):
+                return
+            if not busy:  # told and not started: a moment later it has, or it is off
+                deadline = min(deadline, time.monotonic() + 3.0)
+            time.sleep(0.2)
+
+
+def _cores(client: Any, group: str) -> dict[str, str]:
+    """The status of each core device of a thing group, by thing."""
+    pages = client.get_paginator("list_core_devices").paginate(thingGroupArn=group)
+    return {str(row["coreDeviceThingName"]): str(row["status"]) for page in pages for row in page["coreDevices"]}
+
+
+def _model_version(client: Any, stack: Stack, thing: str) -> str | None:
     installed = client.list_installed_components(coreDeviceThingName=thing).get("installedComponents", [])
     model = stack["ModelComponent"].rpartition(":")[2]
     versions = [str(part["componentVersion"]) for part in installed if part["componentName"] == model]
-    return {"thing": thing, "status": str(row["status"]), "model_version": versions[0] if versions else None}
+    return versions[0] if versions else None

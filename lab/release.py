@@ -48,6 +48,8 @@ def release_and_record(work: Work, outcome: Outcome, data: Written, *, approve: 
     if outcome.status == "SUCCEEDED" and approve:
         with work.clock.phase("polling"):
             released = _release(work, outcome)
+            if released is not None and released.status == "SUCCEEDED":
+                registry.await_fleet(work.stack)
     folder = work.home.runs / outcome.run
     with work.clock.phase("finish"):
         written = record.collect(work.stack, outcome, released, folder, data)

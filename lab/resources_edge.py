@@ -158,7 +158,7 @@ KINDS = (
         _make_deployment, _read_deployment, _drop_deployment,
         attributes={"DeploymentId": lambda made: made.id},
         how="executed",
-        note="The desk core runs the recipe's lifecycle. The nucleus itself is the lab's own; its pinned version is "
-        "a label. Rollout and abort limits are kept: there is one device.",
+        note="The desk's cores run the recipe's lifecycle. The nucleus itself is the lab's own; its pinned version is "
+        "a label. Rollout, abort and timeout settings of the job are acted on; a minute of a rollout lasts a second.",
     ),
 )  # fmt: skip

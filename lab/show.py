@@ -77,7 +77,8 @@ def _lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if record.get("endpoint"):
         lines.append(("endpoint", f"{record['endpoint']['name']} {record['endpoint']['status']}"))
     for device in (record.get("edge") or {}).get("devices", []):
-        lines.append(("device", f"{device['thing']} {device['status']} with {device['model_version']}"))
+        where = ", ".join(device.get("groups", [])) or "no group"
+        lines.append(("device", f"{device['thing']} ({where}) {device['status']} with {device['model_version']}"))
     lines.append(("cost in AWS", f"about ${record['cost']['estimate_usd']:.2f} a run"))
     return lines
 
@@ -109,7 +110,8 @@ def status(found: Mapping[str, Any]) -> None:
     _table(console, "packages", ("version", "approval", "run"), found["packages"])
     endpoint = found["endpoint"]
     console.print(Text(f"endpoint      {endpoint['name']} {endpoint['status']}" if endpoint else "endpoint      none"))
-    _table(console, "devices", ("thing", "status", "model_version"), found["edge"]["devices"])
+    devices = [{**row, "groups": ", ".join(row["groups"])} for row in found["edge"]["devices"]]
+    _table(console, "devices", ("thing", "groups", "status", "model_version"), devices)
 
 
 def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

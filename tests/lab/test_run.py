@@ -24,6 +24,8 @@ OUTPUTS = {
     "RunsTable": "runs",
     "ModelPackageGroup": "ml-lab-dev-models",
     "EndpointName": "ml-lab-dev-endpoint",
+    "CoreGroup": "ml-lab-dev-core",
+    "CanaryGroup": "ml-lab-dev-canary",
     "FleetGroup": "ml-lab-dev-fleet",
     "ModelComponent": "ml-lab-dev.Model",
 }
@@ -217,6 +219,12 @@ class Client:
     def list_deployments(self, **_: Any) -> dict[str, Any]:
         return {"deployments": [{"deploymentId": "d-1"}]}
 
+    def get_deployment(self, **_: Any) -> dict[str, Any]:
+        return {"iotJobId": "j-1"}
+
+    def describe_job(self, **_: Any) -> dict[str, Any]:
+        return {"job": {"jobProcessDetails": {"numberOfSucceededThings": 1}}}
+
     def list_core_devices(self, **_: Any) -> dict[str, Any]:
         return {"coreDevices": [self.cloud.device]}
 
@@ -296,7 +304,8 @@ def test_with_approve_it_releases_and_asks_the_endpoint(cloud: Cloud, capsys: py
     assert printed == found
     assert found["approval"] == "Approved" and found["endpoint"]["status"] == "InService"
     assert found["endpoint"]["sample"]["answer"]["label"] == "0"
-    assert found["edge"]["devices"] == [{"thing": "ml-lab-dev-desk-1", "status": "HEALTHY", "model_version": VERSION}]
+    device = {"thing": "ml-lab-dev-desk-1", "groups": ["canary", "fleet"], "status": "HEALTHY"}
+    assert found["edge"]["devices"] == [{**device, "model_version": VERSION}]
     assert found["states"][-1]["name"] == "CreateEndpoint" and found["states"][-1]["flow"] == "release"
     phases = found["engine"]["phases"]
     assert sum(phases.values()) == pytest.approx(found["engine"]["overhead_seconds"], abs=0.05)

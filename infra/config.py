@@ -99,7 +99,9 @@ class Train(Table):
     """`[train]`: the net, its training, and the instances of the training and the processing jobs.
 
     `trials` above 0 searches for hyperparameters with that many trainings; `patience` ends a training after so many
-    epochs without a better validation loss, 0 never; `flip` says how pictures may be mirrored.
+    epochs without a better validation loss, 0 never; `flip` says how pictures may be mirrored. A step learns from
+    `accumulate` times `batch` samples, which go through the net in so many parts. `precision` and `compile`
+    take bf16 and torch.compile on a GPU alone when they are `auto`.
     """
 
     size: Literal["tiny", "base"] = "tiny"
@@ -108,6 +110,10 @@ class Train(Table):
     trials: Annotated[int, Field(ge=0, le=100)] = 0
     patience: Annotated[int, Field(ge=0, le=1000)] = 10
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    batch: Annotated[int, Field(ge=2, le=65_536)] = 32
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     instance: Instance = "ml.m5.xlarge"
     processing_instance: Instance = "ml.m5.xlarge"
     spot: bool = False

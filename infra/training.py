@@ -25,6 +25,8 @@ RUN = "$.manifest.run"
 JOB = "$.manifest.job"
 ML = "/opt/ml"
 LONGEST = 256
+# What the training job is told of [train], each key a hyperparameter of the same name.
+TOLD = ("size", "epochs", "seed", "patience", "flip", "batch", "accumulate", "precision", "compile")
 METRICS = ("train_loss", "val_loss", "best_val_loss")
 # What a search varies, around what serves most data well.
 SEARCHED = (
@@ -108,11 +110,7 @@ class Training(Construct):
             "HyperParameters": {
                 "sagemaker_program": bundles.TRAIN.entries[0],
                 "sagemaker_submit_directory": uri(self._source),
-                "size": train.size,
-                "epochs": str(train.epochs),
-                "seed": str(train.seed),
-                "patience": str(train.patience),
-                "flip": train.flip,
+                **{name: str(getattr(train, name)) for name in TOLD},
                 "run.$": RUN,
             },
             "InputDataConfig": [

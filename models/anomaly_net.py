@@ -19,6 +19,7 @@ from torch.nn import functional
 from models import threshold
 from models.contract import Contract
 from models.layers import Net, Normalize
+from models.noise import Noise
 
 # Channels of each stage, which halves height and width, and of the bottleneck.
 WIDTHS = {"tiny": (16, 32, 64), "base": (32, 64, 128)}
@@ -41,6 +42,7 @@ class Detector(Net):
         super().__init__(contract, size)
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
+        self.disturbed = Noise(DISTURBANCE)
 
     def expect(self, shape: tuple[int, ...]) -> None:
         """Makes room for the usual error at each place."""
@@ -62,10 +64,6 @@ class Detector(Net):
         """Logits [N, 2] of normal and anomaly."""
         distance = (self.score(raw) - self.get_buffer("threshold")) / self.get_buffer("scale")
         return torch.stack([torch.zeros_like(distance), distance], dim=1)
-
-    def disturbed(self, inputs: Tensor) -> Tensor:
-        """The inputs with noise while in training."""
-        return inputs + DISTURBANCE * torch.randn_like(inputs) if self.training else inputs
 
     @torch.no_grad()
     def settle(self, normal: Tensor, held: Tensor, labels: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.anomaly_net import Detector
 from models.contract import Contract
 from models.layers import Columns, Net
+from models.noise import Noise
 
 WIDTHS = {"tiny": 32, "base": 96}
 # Windows overlap and units are few: without much of both a net learns the units by heart.
@@ -30,7 +31,7 @@ class SeriesNet(Net):
     def __init__(self, contract: Contract, size: str) -> None:
         super().__init__(contract, size)
         width, steps = WIDTHS[size], contract.shape[0]
-        self.columns = Columns(contract)
+        self.columns, self.noise = Columns(contract), Noise(NOISE)
         self.enter = nn.Conv1d(self.columns.width, width, 1)
         reach = max(1, math.ceil(math.log2(max(2, steps / 2))))
         self.blocks = nn.ModuleList(_block(width, 2**level) for level in range(reach))
@@ -39,9 +40,7 @@ class SeriesNet(Net):
 
     def forward(self, windows: Tensor) -> Tensor:
         """float32 [N, T, F], NaN for missing -> float32 [N, K] or [N, 1]."""
-        inputs = self.columns(windows)
-        if self.training:
-            inputs = inputs + NOISE * torch.randn_like(inputs)
+        inputs = self.noise(self.columns(windows))
         hidden = self.enter(inputs.transpose(1, 2))
         for block in self.blocks:
             hidden = hidden + block(hidden)
@@ -84,7 +83,7 @@ class SeriesAutoencoder(Detector):
         """float32 [N, T, F] -> squared deviations [N, T, numbers], 0 where missing."""
         inputs = self.disturbed(self.columns(raw))
         scaled, missing = self.columns.numbers(raw)
-        hidden = self.widen(self.encode(inputs.transpose(1, 2))).view(-1, self.channels, self.short)
+        hidden = self.widen(self.encode(inputs.transpose(1, 2))).unflatten(1, (self.channels, self.short))
         rebuilt: Tensor = self.decode(hidden)
         return (rebuilt.transpose(1, 2) - scaled).square() * (1 - missing)
 

@@ -1,7 +1,8 @@
 """Trains on the curated channel; hyperparameters, folders and log lines of script mode.
 
-SageMaker's training toolkit starts this file with each hyperparameter as `--name value`. It resumes from what is in the
-checkpoint folder, and writes one line per epoch that SageMaker's metric definitions read.
+SageMaker's training toolkit starts this file with each hyperparameter as `--name value`, on several hosts through
+`torchrun`. It resumes from what is in the checkpoint folder, and writes one line per epoch that SageMaker's metric
+definitions read. On SIGTERM, two minutes before a spot instance is taken away, it writes a checkpoint and leaves.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from models.train import Config, train
+from models import ranks
+from models.train import Config, Left, train
 from pipelines.jobs import folders, logs, tracking
 
 log = logging.getLogger(__name__)
+# What a shell says of a process that SIGTERM ended.
+TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +47,40 @@ class Environment:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """One training run."""
+    """One training run, or one rank of it."""
     config, run = _arguments(argv)
     logs.start(sys.stdout)
-    here = Environment.read()
-    with tracking.tracked(run, config) as note:
+    here, told = Environment.read(), threading.Event()
+    with _told_by_sigterm(told), ranks.joined() as among:
+        if among.world > 1:
+            log.info("rank %d of %d, on %s", among.rank, among.world, among.device)
+        with tracking.tracked(run, config) if among.first else nullcontext(_silent) as note:
 
-        def on_epoch(figures: dict[str, Any]) -> None:
-            log.info("%s;", " ".join(f"{name}={_text(value)}" for name, value in figures.items()))
-            note(figures)
+            def on_epoch(figures: dict[str, Any]) -> None:
+                log.info("%s;", " ".join(f"{name}={_text(value)}" for name, value in figures.items()))
+                note(figures)
 
-        best = train(config, here.curated, here.model, here.checkpoints, on_epoch)
-        log.info("best_epoch=%d best_val_loss=%.6g;", best["epoch"], best["val_loss"])
+            try:
+                best = train(config, here.curated, here.model, here.checkpoints, on_epoch, among, told.is_set)
+            except Left as left:
+                log.info("%s", left)
+                return TERMINATED
+            if among.first:
+                log.info("best_epoch=%d best_val_loss=%.6g;", best["epoch"], best["val_loss"])
     return 0
+
+
+@contextmanager
+def _told_by_sigterm(told: threading.Event) -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _silent(figures: dict[str, Any]) -> None:
+    """The first rank tells figures."""
 
 
 def _text(value: Any) -> str:

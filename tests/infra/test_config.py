@@ -42,6 +42,10 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
     ("tables", "said"),
     [
         ({"train": {"size": "huge"}}, "lab.toml: [train] size = 'huge' is not allowed; allowed: tiny, base"),
+        ({"train": {"accumulate": 0}}, "[train] accumulate = 0 is not allowed; input should be greater than"),
+        ({"train": {"batch": 1}}, "[train] batch = 1 is not allowed; input should be greater than or equal to 2"),
+        ({"train": {"precision": "fp8"}}, "[train] precision = 'fp8' is not allowed; allowed: auto, fp32, bf16"),
+        ({"train": {"compile": True}}, "[train] compile = True is not allowed; allowed: auto, on, off"),
         (
             {"trian": {}},
             "lab.toml: [trian] is unknown; allowed: budget, data, edge, gate, lab, serving, targets, train",

@@ -1,7 +1,11 @@
 """Training: what it writes, that a break leaves no trace, and that it learns."""
 
+import dataclasses
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ from models import baseline, curated, evaluate, image_net, net, objective, train
 from models.checkpoint import CheckpointError
 from models.contract import Contract
 
+ROOT = Path(__file__).parents[2]
+CHECKPOINT = ["epoch-0003.safetensors", "state.json"]
 SMALL = train.Config(epochs=3, seed=5, batch=16)
 
 
@@ -92,6 +98,127 @@ def test_an_interrupted_run_ends_with_the_very_same_weights(
     assert history == (whole / "model" / "history.json").read_text()
 
 
+class Leaving:
+    """Asks a run to leave after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("name", ["curated", "table", "prices", "engines", "machine"])
+def test_a_run_that_leaves_in_the_middle_of_an_epoch_ends_with_the_very_same_weights(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    data = request.getfixturevalue(name)
+    train.train(SMALL, data, tmp_path / "whole", tmp_path / "one", quiet)
+    for looks in (2, 4):
+        with pytest.raises(train.Left, match=r"left in epoch \d after step \d+"):
+            train.train(SMALL, data, tmp_path / "left", tmp_path / "two", quiet, leaves=Leaving(looks))
+    train.train(SMALL, data, tmp_path / "model", tmp_path / "two", quiet)
+    assert same_weights(tmp_path / "whole", tmp_path / "model")
+    history = (tmp_path / "model" / "history.json").read_text()
+    assert history == (tmp_path / "whole" / "history.json").read_text()
+
+
+CHILD = """
+import signal, sys
+from pathlib import Path
+import torch
+from models import checkpoint, train
+torch.set_num_threads(1)
+data, folder, point, wait = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+seen = 0
+def die():
+    global seen
+    seen += 1
+    if seen == wait:
+        signal.raise_signal(signal.SIGKILL)
+if point == "step":
+    steps = train.learn
+    def learn(run, done):
+        for step in steps(run, done):
+            die()
+            yield step
+    train.learn = learn
+if point == "half a file":
+    fsync = checkpoint.os.fsync
+    def dies(number):
+        die()
+        fsync(number)
+    checkpoint.os.fsync = dies
+train.train(train.Config(epochs=3, seed=5, batch=16), data, folder / "model", folder / "checkpoints", lambda _: None)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "wait"),
+    # A checkpoint brings two files and two times their folder to the disk: 5 is the second one's weights, 7 its state.
+    [("step", 3), ("step", 9), ("half a file", 1), ("half a file", 5), ("half a file", 6), ("half a file", 7)],
+)
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_very_same_weights(
+    whole: Path, curated: Path, tmp_path: Path, point: str, wait: int
+) -> None:
+    argv = [sys.executable, "-c", CHILD, str(curated), str(tmp_path), point, str(wait)]
+    killed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    assert same_weights(whole / "model", tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == CHECKPOINT
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 5])
+@pytest.mark.parametrize("name", ["table", "prices", "machine"])
+def test_parts_that_are_accumulated_give_the_weights_of_one_batch_as_large(
+    name: str, accumulate: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    data = request.getfixturevalue(name)
+    large = train.Config(epochs=2, seed=5, batch=6 * accumulate)
+    train.train(large, data, tmp_path / "large", tmp_path / "one", quiet)
+    parts = train.Config(epochs=2, seed=5, batch=6, accumulate=accumulate)
+    train.train(parts, data, tmp_path / "parts", tmp_path / "two", quiet)
+    wanted, found = (load_file(tmp_path / folder / "model.safetensors") for folder in ("large", "parts"))
+    for key, value in wanted.items():
+        torch.testing.assert_close(found[key], value, rtol=2e-3, atol=2e-4, msg=key)
+
+
+def test_pictures_are_learned_in_parts_too_each_normed_by_itself(curated: Path, tmp_path: Path) -> None:
+    config = train.Config(epochs=1, batch=8, accumulate=4)
+    found = train.train(config, curated, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    assert np.isfinite(found["train_loss"])
+
+
+def test_half_precision_on_a_cpu_is_taken_when_asked_for(whole: Path, curated: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, precision="bf16")
+    found = train.train(config, curated, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    assert np.isfinite(found["train_loss"])
+    assert not same_weights(whole / "model", tmp_path / "model")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch's inductor compiles C++ on a CPU; a C++ compiler runs this")
+def test_a_compiled_net_learns_what_the_plain_one_learns(table: Path, tmp_path: Path) -> None:
+    config = train.Config(epochs=1, seed=5, batch=140)  # two batches of one shape: each shape is compiled anew
+    plain = train.train(config, table, tmp_path / "plain", tmp_path / "one", quiet)
+    compiled = dataclasses.replace(config, compile="on")
+    found = train.train(compiled, table, tmp_path / "model", tmp_path / "two", quiet)
+    assert found["val_loss"] == pytest.approx(plain["val_loss"], rel=0.1)
+    assert net.load(tmp_path / "model")[1].dataset == "table"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU; pytest on a machine with CUDA runs this")
+def test_on_a_gpu_training_takes_half_precision_and_resumes(curated: Path, tmp_path: Path) -> None:
+    with pytest.raises(train.Left):
+        train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", quiet, leaves=Leaving(7))
+    found = train.train(SMALL, curated, tmp_path / "model", tmp_path / "checkpoints", quiet)
+    assert np.isfinite(found["val_loss"])
+
+
 def test_a_finished_run_that_is_started_again_trains_nothing_and_writes_the_same(
     whole: Path, curated: Path, tmp_path: Path
 ) -> None:
@@ -144,8 +271,7 @@ def test_weights_without_their_state_are_no_checkpoint(whole: Path, curated: Pat
 
 
 def test_checkpoints_hold_no_pickle_and_do_not_pile_up(whole: Path) -> None:
-    names = sorted(path.name for path in (whole / "checkpoints").iterdir())
-    assert names == ["epoch-0003.safetensors", "state.json"]
+    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == CHECKPOINT
     assert load_file(whole / "checkpoints" / "epoch-0003.safetensors")
 
 
@@ -154,9 +280,12 @@ def test_checkpoints_hold_no_pickle_and_do_not_pile_up(whole: Path) -> None:
     [
         ({"size": "huge"}, "size is 'huge'; allowed: tiny, base"),
         ({"epochs": 0}, "epochs is 0"),
-        ({"batch": 1}, "batch 1, patience 10; they start at 1, 2 and 0"),
+        ({"batch": 1}, "batch 1, patience 10, accumulate 1; they start at 1, 2, 0 and 1"),
         ({"patience": -1}, "patience -1"),
         ({"jitter": 1.0}, "jitter 1.0"),
+        ({"accumulate": 0}, "accumulate 0"),
+        ({"precision": "fp8"}, "precision is 'fp8'; allowed: auto, fp32, bf16"),
+        ({"compile": "maybe"}, "compile is 'maybe'; allowed: auto, on, off"),
         ({"flip": "diagonal"}, "flip is 'diagonal'; allowed: none, horizontal, vertical, both"),
         ({"rate": 0.0}, "rate is 0.0"),
         ({"rate": 1.5}, "rate is 1.5"),

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ def test_a_job_that_starts_again_goes_on_where_it_was(
             run(caplog, "--epochs", "3")
     assert run(caplog, "--epochs", "3") == [2, 3]
     assert [row["epoch"] for row in json.loads((folders / "model/history.json").read_text("utf-8"))] == [1, 2, 3]
+
+
+def test_a_job_that_is_told_to_end_writes_a_checkpoint_leaves_and_goes_on_later(
+    folders: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def info(message: str, *values: Any) -> None:
+        seen.append(message % values)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.log, "info", info)
+        assert train.main(["--size", "tiny", "--seed", "17", "--epochs", "3"]) == 143
+    assert seen[-1] == "left in epoch 2 after step 1; the checkpoint is written"
+    assert not list((folders / "model").iterdir())
+    assert run(caplog, "--epochs", "3") == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from lab.fleet import EMULATED, ControlPlane, Core, Deployment
 from lab.ipc import SOCKET_PATH_LIMIT, Server
 from lab.jobs import Execution
 from lab.lifecycle import Component, ComponentFailed, Host
-from lab.recipe import RecipeError, satisfies
+from lab.recipe import MOST_JOB, RecipeError, check_configuration, satisfies
 
 KEPT = 2  # versions of a component on disk: the current one and the one before
 
@@ -58,6 +58,7 @@ class Device:
             _socket_path(self.engine.root, thing), thing, lambda topic, data: iot.publish(self.engine, topic, data)
         )
         self.server.start()
+        iot.subscribe(self.server.deliver)
         self._queue: queue.Queue[Execution | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=f"device-{thing}", daemon=True)
         self._thread.start()
@@ -68,6 +69,7 @@ class Device:
         self._thread.join()
         for component in self.components.values():
             component.stop()
+        iot.unsubscribe(self.server.deliver)
         self.server.stop()
 
     def accept(self, execution: Execution) -> None:
@@ -114,6 +116,11 @@ class Device:
         """Components by name in the order of their dependencies, from every deployment to the device's targets."""
         roots: dict[str, dict[str, Any]] = {}
         for deployment in self._deployments():
+            size = len(json.dumps(deployment.components))
+            if size > MOST_JOB:  # a device that never answers helps nobody here
+                raise DeploymentFailed(
+                    f"a job of {size} bytes, which nucleus lite never answers; {MOST_JOB} are the most"
+                )
             for name, wanted in deployment.components.items():
                 there, new = roots.get(name, wanted)["componentVersion"], wanted["componentVersion"]
                 if there != new and not self.alone:
@@ -161,6 +168,7 @@ class Device:
                 version_of_other = resolved.version
             self._add(other, version_of_other, roots, found, (*above, name))
         configuration = _configured(registered.recipe.configuration, roots.get(name, {}).get("configurationUpdate"))
+        check_configuration(configuration, f"{name} {version}")
         found[name] = Component(registered.recipe, configuration, self._host(), name in roots)
 
     def _host(self) -> Host:

@@ -1,9 +1,11 @@
-"""AWS IoT Core's rules engine: what a device publishes selects topic rules, and their Lambda actions are invoked.
+"""AWS IoT Core's broker and rules engine: a message reaches who subscribed to its topic and the rules that select it.
 
-Covers: rules whose SQL is `SELECT * [, topic(n) AS name, topic() AS name, timestamp() AS name] FROM 'topic filter'`,
-    with Lambda actions; publishing over IPC from the desk core and with the `iot-data` API; rules that are disabled.
-Does not cover: every other clause, function and action: refused with SqlParseException or InvalidRequestException when
-    the rule is created, before anything runs. An error action is kept and not run.
+Covers: delivery to the subscriptions of every core device, the publisher's own included (MQTT has no other way);
+    rules whose SQL is `SELECT * [, topic(n) AS name, topic() AS name, timestamp() AS name] FROM 'topic filter'`,
+    with Lambda actions; publishing over IPC from the desk's cores and with the `iot-data` API; rules that are disabled.
+Does not cover: MQTT clients other than the cores, retained messages, queues for a core that is offline; every other
+    clause, function and action, refused with SqlParseException or InvalidRequestException when the rule is created,
+    before anything runs. An error action is kept and not run.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +27,7 @@ from lab.engine import Engine
 from lab.topics import matches
 
 _log = logging.getLogger(__name__)
+_subscribers: list[Callable[[str, bytes], None]] = []
 _SQL = re.compile(
     r"\s*SELECT\s+\*\s*(?P<more>(?:,[^,]+)*?)\s+FROM\s+'(?P<filter>[^']+)'\s*;?\s*", re.IGNORECASE | re.DOTALL
 )
@@ -95,8 +99,22 @@ def install(engine: Engine) -> None:
     IoTDataPlaneBackend.publish = published
 
 
+def subscribe(deliver: Callable[[str, bytes], None]) -> None:
+    """From now on `deliver` gets every message, topic and payload; what it wants of them is its own business."""
+    _subscribers.append(deliver)
+
+
+def unsubscribe(deliver: Callable[[str, bytes], None]) -> None:
+    _subscribers.remove(deliver)
+
+
 def publish(engine: Engine, topic: str, payload: bytes) -> None:
-    """Runs the actions of every rule that selects `topic`; one that fails is logged, the others still run."""
+    """Delivers a message, and runs the actions of every rule that selects `topic`.
+
+    An action that fails is logged, the others still run.
+    """
+    for deliver in list(_subscribers):
+        deliver(topic, payload)
     rules: list[FakeRule] = list(iot_backends[engine.account][engine.region].rules.values())
     for rule in rules:
         statement = parse(rule.sql)

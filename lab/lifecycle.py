@@ -17,7 +17,7 @@ from typing import Any
 from lab import child
 from lab.engine import Engine
 from lab.errors import EngineError
-from lab.ipc import Registration, Server
+from lab.ipc import Registration, Server, new_token
 from lab.recipe import Phase, Recipe, interpolate
 
 FAILURES = 3
@@ -81,10 +81,12 @@ class Component:
         return self._process.pid if self._process else None
 
     def bring_up(self) -> None:
-        """Starts the component, up to three times. Raises ComponentFailed when it is BROKEN."""
+        """Starts the component with a new token, up to three times. Raises ComponentFailed when it is BROKEN."""
         self.host.work(self.recipe.name).mkdir(parents=True, exist_ok=True)
-        self.host.server.register(self.registration)
         while True:
+            self.host.server.unregister(self.registration.token)
+            self.registration.token = new_token()
+            self.host.server.register(self.registration)
             try:
                 self._attempt()
                 return

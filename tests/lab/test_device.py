@@ -256,6 +256,33 @@ def test_a_change_of_configuration_alone_does_not_restart(cloud: Cloud) -> None:
     assert (cloud.status(made), len(cloud.starts())) == ("SUCCEEDED", 1)
 
 
+@pytest.mark.parametrize(
+    ("merge", "said"),
+    [
+        ({"word": "x" * 1_025}, "word has 1025 bytes; nucleus lite takes texts of 1024"),
+        ({f"key{number}": number for number in range(80)}, "keys; nucleus lite takes 80"),
+        ({f"key{number}": "x" * 1_000 for number in range(7)}, "which nucleus lite never answers"),
+    ],
+)
+def test_a_configuration_that_lite_does_not_take_fails_the_deployment(
+    cloud: Cloud, merge: dict[str, Any], said: str
+) -> None:
+    cloud.component("1.0.0", Lifecycle={"run": "exit 0"})
+    update = {"componentVersion": "1.0.0", "configurationUpdate": {"merge": json.dumps(merge)}}
+    assert said in cloud.reason(cloud.deploy("core", {"lab-dev.App": update}))
+
+
+def test_a_restarted_component_has_another_token(cloud: Cloud) -> None:
+    cloud.component("1.0.0")
+    cloud.deploy("core", {"lab-dev.App": "1.0.0"})
+    [desk] = greengrassv2.desks()
+    component = desk.devices[THING].components["lab-dev.App"]
+    before = component.registration.token
+    (cloud.root / "work" / "lab-dev.App" / "die").touch()
+    assert eventually(lambda: len(cloud.starts()) == 2 and cloud.installed()["lab-dev.App"][1] == "RUNNING")
+    assert component.registration.token != before
+
+
 def test_a_groups_deployment_stays_active_and_a_things_deployment_ends(cloud: Cloud) -> None:
     cloud.component("1.0.0", Lifecycle={"run": "exit 0"})
     group = cloud.deploy("core", {"lab-dev.App": "1.0.0"})

@@ -127,3 +127,16 @@ def test_a_disabled_rule_and_a_message_that_is_no_json_run_nothing(
 )
 def test_topic_filters(pattern: str, topic: str, selected: bool) -> None:
     assert matches(pattern, topic) is selected
+
+
+def test_a_message_reaches_whoever_subscribed_at_the_broker_until_they_leave(cloud: Engine) -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    def hear(topic: str, payload: bytes) -> None:
+        heard.append((topic, payload))
+
+    iot.subscribe(hear)
+    cloud.client("iot-data").publish(topic="lab/desk-1/command", payload=b"go")
+    iot.unsubscribe(hear)
+    cloud.client("iot-data").publish(topic="lab/desk-1/command", payload=b"stop")
+    assert heard == [("lab/desk-1/command", b"go")]

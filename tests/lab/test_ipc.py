@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from awsiot.greengrasscoreipc import connect, model
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
 from lab.eventstream import Frame, FrameError, Kind, decode
-from lab.ipc import Registration, Server, admits
+from lab.ipc import Registration, Server
+from lab.ipcoperations import admits
 
 # What the SDK and the library below it raise once the connection is gone, or was never made.
 GONE = (ConnectionClosedError, StreamClosedError, AwsCrtError, RuntimeError)
@@ -92,15 +94,16 @@ def test_a_missing_key_and_another_component_are_not_found(desk: Desk) -> None:
 def test_a_subscriber_hears_of_a_change_of_configuration(desk: Desk) -> None:
     client, heard = desk.client(), []
     client.subscribe_to_configuration_update(key_path=[], on_stream_event=heard.append)
-    client.update_configuration(key_path=["nested"], value_to_merge={"deep": {"more": "x"}})
+    now = datetime.now(UTC)
+    client.update_configuration(key_path=["nested"], value_to_merge={"deep": {"more": "x"}}, timestamp=now)
     assert eventually(lambda: heard)
-    assert heard[0].configuration_update_event.key_path == ["nested"]
+    assert heard[0].configuration_update_event.key_path == ["nested", "deep", "more"]
     assert client.get_configuration(key_path=["nested"]).value == {"deep": {"value": 1.5, "more": "x"}}
 
 
 def test_access_control_cannot_be_changed_by_a_component(desk: Desk) -> None:
     with pytest.raises(model.InvalidArgumentsError):
-        desk.client().update_configuration(key_path=["accessControl"], value_to_merge={})
+        desk.client().update_configuration(key_path=["accessControl"], value_to_merge={}, timestamp=datetime.now(UTC))
 
 
 def test_publishing_needs_an_authorized_topic(desk: Desk) -> None:

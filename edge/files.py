@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "model.json"
+# A refusal for such a reason is no judgement of the package: staged again, it is tried again.
+PASSING = ("disk",)
 
 
 class BrokenPackage(Exception):
-    """A model package is incomplete or changed. `reason` is `missing`, `schema` or `digest`."""
+    """A model package must not serve. `reason` is its code: missing, schema, digest, signature, disk, hang, crash."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -66,6 +68,11 @@ def copy_folder(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
     sync_folder(target.parent)
+
+
+def size(folder: Path) -> int:
+    """Bytes of the files in a folder and below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def identity(package: Path) -> str:

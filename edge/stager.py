@@ -14,11 +14,12 @@ import shutil
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.files import BrokenPackage, copy_folder, identity, read_json, verify, write_json
+from edge.files import PASSING, BrokenPackage, copy_folder, identity, read_json, verify, write_json
 
 REFUSED = 4
 POLL = 0.1
@@ -35,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--patience", type=float, default=120.0)
     args = parser.parse_args(argv)
     try:
-        name = stage(args.package, args.version, args.work / "store")
+        name, staged = stage(args.package, args.version, args.work / "store")
     except BrokenPackage as error:
         return _refuse(args.version, error.reason, error.detail)
-    verdict = wait(args.verdicts / args.version, name, args.patience)
+    verdict = wait(args.verdicts / args.version, name, args.patience, staged)
     if verdict is None:
         return _refuse(args.version, "unanswered", f"the runtime said nothing within {args.patience:g} s")
     if not verdict["accepted"]:
@@ -48,8 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def stage(package: Path, version: str, store: Path) -> str:
-    """Verifies the package, copies it to `store/<version>`, points `store/wanted.json` to it; gives its identity."""
+def stage(package: Path, version: str, store: Path) -> tuple[str, str]:
+    """Verifies the package, copies it to `store/<version>`, points `store/wanted.json` to it.
+
+    Gives its identity, and the mark of this staging, which a verdict repeats.
+    """
     verify(package)
     name = identity(package)
     store.mkdir(parents=True, exist_ok=True)
@@ -57,9 +61,10 @@ def stage(package: Path, version: str, store: Path) -> str:
     if not (target.is_dir() and _same(target, name)):
         copy_folder(package, target)
         verify(target)
-    write_json(store / "wanted.json", {"version": version, "identity": name})
+    staged = uuid.uuid4().hex
+    write_json(store / "wanted.json", {"version": version, "identity": name, "staged": staged})
     _collect(store, version)
-    return name
+    return name, staged
 
 
 def _same(target: Path, name: str) -> bool:
@@ -77,12 +82,16 @@ def _collect(store: Path, version: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def wait(path: Path, name: str, patience: float) -> Mapping[str, Any] | None:
-    """The runtime's verdict on the package called `name`; None when none came in time."""
+def wait(path: Path, name: str, patience: float, staged: str = "") -> Mapping[str, Any] | None:
+    """The runtime's verdict on the package called `name`; None when none came in time.
+
+    A refusal that was no judgement of the package, such as a full disk, counts only for the staging that met it.
+    """
     deadline = time.monotonic() + patience
     while True:
         verdict = read_json(path)
-        if verdict is not None and verdict.get("identity") == name:
+        judged = verdict is not None and verdict.get("identity") == name
+        if verdict is not None and judged and (verdict.get("staged") == staged or verdict.get("reason") not in PASSING):
             return verdict
         if time.monotonic() >= deadline:
             return None

@@ -171,8 +171,8 @@ def test_a_model_reaches_the_runtime_and_a_bad_one_fails_its_deployment_and_noth
     while "1.0.3" not in cloud.versions() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert cloud.versions()[-1] == "1.0.3"
-    rejected = [event for message in cloud.telemetry for event in message["events"] if event["kind"] == "reject"]
-    assert rejected == [{"kind": "reject", "version": "1.0.2", "reason": "load"}]
+    rejected = [message for message in cloud.telemetry if message.get("kind") == "reject"]
+    assert [(one["version"], one["reason"], one["model_version"]) for one in rejected] == [("1.0.2", "load", "1.0.1")]
     assert cloud.client.get_core_device(coreDeviceThingName=THING)["status"] == "HEALTHY"
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from edge import stager
-from edge.switch import Event
-from edge.telemetry import LIMIT, Telemetry
 from lab.ipc import Registration, Server
 
 REPO = Path(__file__).parents[2]
@@ -33,12 +31,13 @@ class Device:
 
     def __init__(self, folder: Path) -> None:
         self.cloud: list[dict[str, Any]] = []
+        self.alerts: list[dict[str, Any]] = []
         self.states: list[str] = []
         self.work = folder / "work" / "lab.Inference"
         self.store = folder / "work" / "lab.Model" / "store"
         (self.work / "inbox").mkdir(parents=True)
-        self.server = Server(folder / "ipc", "desk-1", lambda _, data: self.cloud.append(json.loads(data)))
-        policy = {"p": {"operations": ["*"], "resources": ["lab/*/telemetry"]}}
+        self.server = Server(folder / "ipc", "desk-1", self._arrived)
+        policy = {"p": {"operations": ["*"], "resources": ["lab/*"]}}
         configuration: dict[str, Any] = {
             "prefix": "lab",
             "model_component": "lab.Model",
@@ -50,6 +49,9 @@ class Device:
         self.server.register(self.component)
         self.server.start()
         self.process: subprocess.Popen[bytes] | None = None
+
+    def _arrived(self, topic: str, data: bytes) -> None:
+        (self.alerts if topic.endswith("/alert") else self.cloud).append(json.loads(data))
 
     def start(self, alone: bool = False) -> subprocess.Popen[bytes]:
         nucleus = {
@@ -108,7 +110,11 @@ def test_it_waits_runs_takes_a_model_on_refuses_a_bad_one_and_reports(
     refused = {"kind": "reject", "version": "1.0.2", "reason": "load"}
     assert eventually(lambda: any(refused in one["events"] for one in device.cloud)), device.log()
     assert process.poll() is None and device.cloud[-1]["model_version"] == "1.0.1"
-    assert sum(one["count"] for one in device.cloud) == 1 and sum(one["errors"] for one in device.cloud) == 1
+    assert sum(one["count"] for one in device.cloud) == 1 and sum(one["corrupt"] for one in device.cloud) == 1
+    assert [(one["kind"], one["version"], one["reason"]) for one in device.alerts] == [
+        ("swap", "1.0.1", ""),
+        ("reject", "1.0.2", "load"),
+    ]
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
 
@@ -143,17 +149,3 @@ def test_without_a_nucleus_and_after_a_kill_the_last_good_model_serves(
     (device.work / "inbox" / "one.png").write_bytes(picture(200))
     assert eventually(device.results), device.log()
     assert device.results()[0]["model_version"] == "1.0.1"
-
-
-def test_a_message_never_exceeds_two_kilobytes() -> None:
-    telemetry = Telemetry("desk-1")
-    for number in range(40):
-        telemetry.happened(Event("reject", f"1.0.{number}", "x" * 120))
-    for number in range(100):
-        telemetry.predicted(float(number), 0.5)
-    message = telemetry.report(None, 0.1, 3)
-    read = json.loads(message)
-    assert len(message) <= LIMIT and read["events"][-1]["version"] == "1.0.39"
-    assert (read["count"], read["p50_ms"], read["p95_ms"], read["confidence_mean"]) == (100, 50.0, 95.0, 0.5)
-    again = json.loads(telemetry.report(None, None, 0))
-    assert (again["count"], again["events"], again["p50_ms"]) == (0, [], None)

@@ -10,8 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge.frames import Frame
 from edge.inference import Service
-from edge.switch import Serving, Switch
+from edge.switch import Serving
 from models.contract import Column, Contract, Target
 from models.runtime import Model
 
@@ -52,10 +53,15 @@ def service(tmp_path: Path) -> Service:
     about["sha256"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     (folder / "model.json").write_text(json.dumps(about))
     device = Service(tmp_path, "press-4", None)
-    device.switch = Switch(tmp_path, 1)
+    device.prepare()
     model = Model.load(folder, 1)
     device.switch.current = Serving(model, "1.0.7", model.sha256)
     return device
+
+
+def answer(device: Service, name: str, data: bytes) -> None:
+    device.pipeline.answer(Frame(name, data))
+    device.results.flush()
 
 
 def results(device: Service) -> list[dict[str, Any]]:
@@ -63,7 +69,7 @@ def results(device: Service) -> list[dict[str, Any]]:
 
 
 def test_every_row_of_a_file_gets_its_value(service: Service) -> None:
-    service.answer("shift-1.csv", b"b,a\n10,1\n20,2\n")
+    answer(service, "shift-1.csv", b"b,a\n10,1\n20,2\n")
     found = results(service)
     assert [(row["source"], row["sample"], row["value"]) for row in found] == [
         ("shift-1.csv", 0, 21.0),
@@ -73,20 +79,22 @@ def test_every_row_of_a_file_gets_its_value(service: Service) -> None:
 
 
 def test_a_number_has_no_confidence_and_still_counts(service: Service) -> None:
-    service.answer("shift-1.csv", b"a,b\n1,10\n2,20\n")
-    message = json.loads(service.telemetry.report(service.switch.current, service.drift.take(), 0))
+    answer(service, "shift-1.csv", b"a,b\n1,10\n2,20\n")
+    message = json.loads(service.telemetry.report(service.switch.current, service.drift.take(), {}))
     assert (message["count"], message["errors"], message["confidence_mean"]) == (2, 0, None)
 
 
 def test_a_file_that_is_no_table_is_an_error_and_not_the_end(service: Service) -> None:
-    service.answer("broken.csv", b"a,b\n1,ten\n")
+    answer(service, "broken.csv", b"a,b\n1,ten\n")
     assert "column 'b', row 1: 'ten' is no number" in results(service)[0]["error"]
 
 
 def test_what_the_device_sees_is_compared_with_the_training_data(service: Service) -> None:
     rows = "".join(f"{number % 10},{number % 10}\n" for number in range(200))
-    service.answer("like-training.csv", f"a,b\n{rows}".encode())
-    assert service.drift.take() == pytest.approx(0.0, abs=0.01)
+    answer(service, "like-training.csv", f"a,b\n{rows}".encode())
+    like = service.drift.take()
+    assert like is not None and like.psi == pytest.approx(0.0, abs=0.01)
     rows = "9,9\n" * 200
-    service.answer("all-at-the-top.csv", f"a,b\n{rows}".encode())
-    assert (service.drift.take() or 0) > 0.25
+    answer(service, "all-at-the-top.csv", f"a,b\n{rows}".encode())
+    moved = service.drift.take()
+    assert moved is not None and moved.psi > 0.25 and set(moved.features) == {"a", "b"}

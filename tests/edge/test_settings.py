@@ -23,7 +23,7 @@ def test_what_is_not_given_has_a_default_and_what_is_unknown_is_reported() -> No
     [
         ({"interval_s": "often"}, "interval_s is 'often'"),
         ({"interval_s": 0}, "interval_s is 0; 0.1 to 86400"),
-        ({"interval_s": "nan"}, "interval_s is nan"),
+        ({"interval_s": "nan"}, "interval_s is 'nan'; a number"),
         ({"threads": 1.5}, "whole number"),
         ({"threads": True}, "threads is True"),
         ({"prefix": "a/b"}, "one topic level"),

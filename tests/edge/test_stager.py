@@ -47,7 +47,8 @@ def test_an_accepted_package_is_staged_and_the_nucleus_is_told(tmp_path: Path) -
         while not wanted.exists():
             assert running.poll() is None
             time.sleep(0.02)
-        assert read_json(wanted) == {"version": "1.0.1", "identity": name}
+        said = read_json(wanted) or {}
+        assert (said["version"], said["identity"], len(said["staged"])) == ("1.0.1", name, 32)
         verdict(tmp_path / "verdicts", name, True)
         assert notify.recv(100) == b"READY=1"
     assert (running.wait(20), "accepted" in running.communicate()[0]) == (0, True)

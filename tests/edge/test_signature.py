@@ -1,0 +1,61 @@
+"""Only what the trusted key signed may serve, where a key is given."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge import signature, stager
+from edge.files import BrokenPackage
+from edge.settings import Settings, SettingsError
+from edge.switch import Switch
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def key() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+def public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+def test_a_signed_package_is_taken_and_a_tampered_or_unsigned_one_refused(
+    package: Make, key: Ed25519PrivateKey
+) -> None:
+    folder = package()
+    with pytest.raises(BrokenPackage, match=r"signed models only, and model.sig is missing"):
+        signature.check(folder, public(key))
+    signature.sign(folder, key.private_bytes_raw())
+    signature.check(folder, public(key))
+    (folder / "model.json").write_text((folder / "model.json").read_text() + " ")
+    with pytest.raises(BrokenPackage, match=r"not of this model\.json") as refused:
+        signature.check(folder, public(key))
+    assert refused.value.reason == "signature"
+
+
+def test_the_gate_refuses_what_another_key_signed(package: Make, key: Ed25519PrivateKey, tmp_path: Path) -> None:
+    work, store = tmp_path / "work", tmp_path / "store"
+    work.mkdir()
+    held = Switch(work, threads=1, key=public(key))
+    good, bad = package("1.0.1", seed=1), package("1.0.2", seed=2)
+    signature.sign(good, key.private_bytes_raw())
+    signature.sign(bad, bytes(32))
+    stager.stage(good, "1.0.1", store)
+    swapped = held.step(store)
+    stager.stage(bad, "1.0.2", store)
+    refused = held.step(store)
+    assert swapped is not None and swapped.kind == "swap"
+    assert refused is not None and (refused.kind, refused.reason) == ("reject", "signature")
+    assert held.current is not None and held.current.version == "1.0.1"
+
+
+def test_a_key_is_32_bytes_in_base64(key: Ed25519PrivateKey) -> None:
+    assert Settings(public_key=b64encode(public(key)).decode()).key == public(key)
+    assert Settings().key is None
+    with pytest.raises(SettingsError, match="32 bytes in base64"):
+        Settings(public_key="secret")

@@ -22,11 +22,21 @@ class ArtifactError(Exception):
     """An artefact is missing, changed since its component version was made, or no archive."""
 
 
-def fetch(engine: Engine, role_arn: str | None, artifact: Artifact, host: Host, recipe: Recipe) -> None:
-    """Puts one artefact in the device's folder, unless it lies there, and unpacks it if the recipe says so."""
+def is_absent(artifact: Artifact, host: Host, recipe: Recipe) -> bool:
+    """Whether an artefact has yet to be downloaded."""
+    return not (host.artifacts(recipe) / artifact.filename).is_file()
+
+
+def fetch(
+    engine: Engine, role_arn: str | None, artifact: Artifact, host: Host, recipe: Recipe, *, spoil: bool = False
+) -> None:
+    """Puts one artefact in the device's folder, unless it lies there, and unpacks it if the recipe says so.
+
+    `spoil` flips a bit of what is downloaded. Raises ArtifactError.
+    """
     path = host.artifacts(recipe) / artifact.filename
-    if not path.is_file():
-        data = _download(engine, role_arn, artifact, host.thing)
+    if is_absent(artifact, host, recipe):
+        data = _download(engine, role_arn, artifact, host.thing, spoil)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         temporary.write_bytes(data)
@@ -37,12 +47,14 @@ def fetch(engine: Engine, role_arn: str | None, artifact: Artifact, host: Host, 
         _unpack(path, folder)
 
 
-def _download(engine: Engine, role_arn: str | None, artifact: Artifact, thing: str) -> bytes:
+def _download(engine: Engine, role_arn: str | None, artifact: Artifact, thing: str, spoil: bool) -> bytes:
     bucket, _, key = artifact.uri.removeprefix("s3://").partition("/")
     try:
         data: bytes = _s3(engine, role_arn, thing).get_object(Bucket=bucket, Key=key)["Body"].read()
     except ClientError as error:
         raise ArtifactError(f"{artifact.uri} cannot be read: {error}") from error
+    if spoil and data:
+        data = bytes([data[0] ^ 1]) + data[1:]
     found = base64.b64encode(hashlib.sha256(data).digest()).decode()
     if found != artifact.digest:
         raise ArtifactError(

@@ -8,21 +8,14 @@ Does not cover: metadata, tags, access lists, checks of identity: it is the desk
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import LabError
+from lab import door
 
 if TYPE_CHECKING:
     from lab.engine import Engine
-
-DOOR = "/moto-api/lab/objects"
-SECONDS = 300.0
-Answer = tuple[int, dict[str, str], str]
 
 
 def incoming(root: Path) -> Path:
@@ -32,17 +25,11 @@ def incoming(root: Path) -> Path:
 
 def install(engine: Engine) -> None:
     """Adds the door to the server's own routes."""
-    from moto.moto_api._internal import urls
 
-    def door(request: Any, _url: str, _headers: Any) -> Answer:
-        try:
-            asked = json.loads(request.get_data())
-            count = take(engine, asked["bucket"], asked["prefix"], Path(asked["folder"]), asked["paths"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return 400, {}, json.dumps({"error": f"{type(error).__name__}: {error}"})
-        return 200, {}, json.dumps({"objects": count})
+    def objects(asked: dict[str, Any]) -> dict[str, int]:
+        return {"objects": take(engine, asked["bucket"], asked["prefix"], Path(asked["folder"]), asked["paths"])}
 
-    urls.url_paths["{0}" + DOOR + "$"] = door
+    door.serve("objects", objects)
 
 
 def take(engine: Engine, bucket: str, prefix: str, folder: Path, paths: Sequence[str]) -> int:
@@ -61,15 +48,5 @@ def take(engine: Engine, bucket: str, prefix: str, folder: Path, paths: Sequence
 
 def put(engine: Engine, bucket: str, prefix: str, folder: Path, paths: Sequence[str]) -> None:
     """Asks the engine to take the files. Raises LabError with what it said."""
-    body = json.dumps({"bucket": bucket, "prefix": prefix, "folder": str(folder), "paths": list(paths)}).encode()
-    request = urllib.request.Request(engine.endpoint + DOOR, body, {"Content-Type": "application/json"})
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(request, timeout=SECONDS) as answer:
-            answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read().decode("utf-8", "replace")[:500]
-        raise LabError(
-            f"the embedded AWS did not take the data: {said}", "see server.log in the engine's folder"
-        ) from None
+    request = {"bucket": bucket, "prefix": prefix, "folder": str(folder), "paths": list(paths)}
+    door.ask(engine, "objects", request)

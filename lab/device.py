@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from typing import Any
 from moto.iot.models import iot_backends
 
 from lab import camera, child, iot
-from lab.artifacts import ArtifactError, fetch
+from lab.artifacts import ArtifactError, fetch, is_absent
+from lab.faults import Faults
 from lab.fleet import EMULATED, ControlPlane, Core, Deployment
 from lab.ipc import SOCKET_PATH_LIMIT, Server
 from lab.jobs import Execution
 from lab.lifecycle import Component, ComponentFailed, Host
-from lab.recipe import MOST_JOB, RecipeError, check_configuration, satisfies
+from lab.recipe import MOST_JOB, RecipeError, check_configuration, parse, satisfies
 
+KEPT_BYTES = 4_000_000  # of messages to AWS IoT Core in one file, of which the last two stay
 KEPT = 2  # versions of a component on disk: the current one and the one before
 
 
@@ -54,10 +57,13 @@ class Device:
         self.components: dict[str, Component] = {}
         self.targets: dict[str, Deployment] = {}  # what each target last asked of this device
         self.nucleus: dict[str, str] = {}
-        self.server = Server(
-            _socket_path(self.engine.root, thing), thing, lambda topic, data: iot.publish(self.engine, topic, data)
-        )
+        self.server = Server(_socket_path(self.engine.root, thing), thing, self._publish)
         self.server.start()
+        self.faults = Faults(self)
+        self._online = threading.Event()
+        self._online.set()
+        self._ending = False
+        self._busy = threading.RLock()  # one change of the components at a time
         iot.subscribe(self.server.deliver)
         self._queue: queue.Queue[Execution | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=f"device-{thing}", daemon=True)
@@ -65,6 +71,8 @@ class Device:
 
     def stop(self) -> None:
         """Finishes the deployment in hand, takes no more, ends the components."""
+        self.faults.end()
+        self._ending = True
         self._queue.put(None)
         self._thread.join()
         for component in self.components.values():
@@ -76,16 +84,75 @@ class Device:
         """Queues a deployment, as an IoT job execution is queued."""
         self._queue.put(execution)
 
+    def connected(self, yes: bool) -> None:
+        """The cloud is in reach from now on, or is not: what waits for it goes on, and the device reports."""
+        if yes:
+            self._online.set()
+            self._report_installed()
+        else:
+            self._online.clear()
+
+    def groups(self) -> list[int]:
+        """The process groups of the components that run."""
+        return [one.pid for one in list(self.components.values()) if one.pid is not None and one.alive]
+
+    def restart_components(self) -> None:
+        """Ends the components that run, and starts them again."""
+        with self._busy:
+            for component in self.components.values():
+                if component.alive:
+                    component.restart()
+
+    def install(self, document: bytes, files: Mapping[str, bytes]) -> None:
+        """A local deployment of one component, as `ggl-cli deploy` makes it; `files` are artefacts by their name.
+
+        Until the next deployment it takes the place of the version that a group pins, which a real core would refuse.
+        Raises ComponentFailed, ArtifactError, RecipeError; the component is then BROKEN, as after any deployment.
+        """
+        with self._busy:
+            recipe = parse(document)
+            component = Component(recipe, dict(recipe.configuration), self._host(), True)
+            for name, data in files.items():
+                path = component.host.artifacts(recipe) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            for artifact in recipe.artifacts:
+                fetch(self.engine, self._role(), artifact, component.host, recipe)
+            if recipe.name in self.components:
+                self.components.pop(recipe.name).stop()
+            self.components[recipe.name] = component
+            try:
+                component.bring_up()
+            finally:
+                self._report_installed()
+
+    def _publish(self, topic: str, data: bytes) -> None:
+        """A component's message on its way to AWS IoT Core; a file keeps the last ones."""
+        path = self.root / "published.jsonl"
+        if path.is_file() and path.stat().st_size > KEPT_BYTES:
+            path.replace(path.with_suffix(".old.jsonl"))
+        line = {"time": time.time(), "topic": topic, "payload": data.decode("utf-8", "replace")}
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+        iot.publish(self.engine, topic, data)
+
+    def _reach_cloud(self) -> None:
+        """Waits while the device is offline."""
+        while not self._online.wait(0.1) and not self._ending:
+            pass
+
     def _work(self) -> None:
         while (execution := self._queue.get()) is not None:
-            if self.plane.report(execution, "IN_PROGRESS"):
+            self._reach_cloud()
+            if not self._ending and self.plane.report(execution, "IN_PROGRESS"):
                 self._carry_out(execution)
 
     def _carry_out(self, execution: Execution) -> None:
         started, status, reason = time.time(), "SUCCEEDED", "SUCCESSFUL"
         self.targets[execution.deployment.target] = execution.deployment
         try:
-            self._apply(self._wanted())
+            with self._busy:
+                self._apply(self._wanted())
         except (DeploymentFailed, ComponentFailed, ArtifactError, RecipeError) as error:
             status, reason = "FAILED", f"FAILED_ROLLBACK_NOT_REQUESTED: {error}"
         except Exception as error:  # the device must report whatever happens: nobody else would say it
@@ -98,6 +165,7 @@ class Device:
             after = {"status": status, "reason": reason, "components": self._versions()}
             stream.write(json.dumps({**line, **after}) + "\n")
         child.note(self.engine, entry, started, time.time(), 0 if status == "SUCCEEDED" else 1, log)
+        self._reach_cloud()
         self.plane.report(execution, status, reason)
         if status == "SUCCEEDED":
             self._show()
@@ -173,9 +241,11 @@ class Device:
 
     def _host(self) -> Host:
         version = next(iter(self.nucleus.values()), "")
-        return Host(
-            self.engine, self.thing, self.root, self.server, self._role(), version, lambda: self._report_installed()
-        )
+        return Host(self.engine, self.thing, self.root, self.server, self._role(), version, self._changed, self.faults)
+
+    def _changed(self) -> None:
+        self.faults.started()
+        self._report_installed()
 
     def _role(self) -> str | None:
         """The role behind the role alias: what a real core gets credentials for. None when the stack has no alias."""
@@ -189,7 +259,11 @@ class Device:
         for component in wanted.values():
             self._keep_recipe(component)
             for artifact in component.recipe.artifacts:
-                fetch(self.engine, self._role(), artifact, component.host, component.recipe)
+                self._reach_cloud()
+                spoil = (
+                    self.faults.used_up("corrupt") if is_absent(artifact, component.host, component.recipe) else False
+                )
+                fetch(self.engine, self._role(), artifact, component.host, component.recipe, spoil=spoil)
         for name in [name for name in self.components if name not in wanted]:
             self.components.pop(name).stop()
         for name, component in wanted.items():
@@ -236,7 +310,9 @@ class Device:
         return {name: component.recipe.version for name, component in self.components.items()}
 
     def _report_installed(self) -> None:
-        """Tells the cloud what is installed and how the device is."""
+        """Tells the cloud what is installed and how the device is, when it can be reached."""
+        if not self._online.is_set():
+            return
         moment = datetime.now(UTC)
         installed = {
             name: _installed(name, version, "RUNNING", "emulated by the desk", True, moment)

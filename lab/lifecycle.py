@@ -17,6 +17,7 @@ from typing import Any
 from lab import child
 from lab.engine import Engine
 from lab.errors import EngineError
+from lab.faults import Faults
 from lab.ipc import Registration, Server, new_token
 from lab.recipe import Phase, Recipe, interpolate
 
@@ -31,7 +32,7 @@ class ComponentFailed(Exception):
 
 @dataclass(frozen=True)
 class Host:
-    """What a component needs of its device. `changed` is called after each change of state."""
+    """What a component needs of its device. `changed` is called when its state changes and when a process starts."""
 
     engine: Engine
     thing: str
@@ -40,6 +41,7 @@ class Host:
     role_arn: str | None
     nucleus: str
     changed: Callable[[], None]
+    faults: Faults
 
     def work(self, name: str) -> Path:
         return self.root / "work" / name
@@ -94,6 +96,18 @@ class Component:
                 if self._broken(str(error)):
                     raise
 
+    @property
+    def alive(self) -> bool:
+        """Whether what `startup` or `run` started runs still."""
+        return self._process is not None and self._process.poll() is None
+
+    def restart(self) -> None:
+        """Ends the process and starts it anew, which is no failure. Raises ComponentFailed."""
+        process, self._process = self._process, None  # whoever watches it knows by this that it has not failed
+        if process is not None:
+            process.stop()
+        self.bring_up()
+
     def stop(self) -> None:
         """Ends the process (SIGTERM, then SIGKILL) and forgets its token."""
         self._stopping = True
@@ -135,6 +149,7 @@ class Component:
         with _Notify(self.host.server.path.parent, self.recipe.name, self._ready) as notify:
             process = self._start(name, phases[name], {"NOTIFY_SOCKET": str(notify)})
             self._process = process
+            self.host.changed()
             if name == "startup":
                 self._await_ready(process, phases[name].timeout)
         self._become("RUNNING")
@@ -204,7 +219,7 @@ class Component:
                 name=f"{host.thing}-{recipe.name}",
                 argv=("/bin/sh", "-c", script),
                 cwd=host.work(recipe.name),
-                env={**device, **environment, **more},
+                env={**device, **environment, **more, **host.faults.environment()},
                 runtime="edge",
                 bundle_paths=tuple(bundles),
                 role_arn=host.role_arn,

@@ -1,15 +1,37 @@
 """A stack's thing groups on an engine, and words for what tests do to its fleet."""
 
+import io
 import json
+import tomllib
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from lab.engine import Engine
 
+REPO = Path(__file__).parents[1]
 GROUPS = ("core", "canary", "fleet")
 
 
 def things(*numbers: int) -> list[str]:
     return [f"lab-dev-desk-{number}" for number in numbers]
+
+
+def pins() -> list[str]:
+    """What the runtime `edge` brings, as synthesis writes it into lab.json."""
+    lines = (REPO / "requirements.lock").read_text().splitlines()
+    lock = dict(line.split("==", 1) for line in lines if "==" in line)
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return [f"{name}=={lock[name]}" for name in extras["edge"]]
+
+
+def archive(**files: str) -> bytes:
+    """A ZIP with these files."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as opened:
+        for name, text in files.items():
+            opened.writestr(name, text)
+    return data.getvalue()
 
 
 class Fleet:
@@ -22,7 +44,11 @@ class Fleet:
             self.iot.create_thing_group(thingGroupName=f"lab-dev-{name}")
 
     def settle(self, devices: int, canaries: int = 1) -> None:
-        document = {"runtimes": {"edge": []}, "settings": {"edge": {"devices": devices, "canaries": canaries}}}
+        document = {
+            "schema": 1,
+            "runtimes": {"edge": pins()},
+            "settings": {"edge": {"devices": devices, "canaries": canaries}},
+        }
         (self.engine.root / "assembly" / "lab.json").write_text(json.dumps(document))
 
     def component(self, name: str, version: str = "1.0.0", **lifecycle: Any) -> None:

@@ -1,9 +1,10 @@
-"""Refuses imports that neither a child's bundle nor its runtime brings.
+"""Refuses imports that neither a child's bundle nor its runtime brings, and skews the clock where that is asked for.
 
 Python runs this file before the child's own code, because `lab/child.py` puts its folder first on PYTHONPATH.
 
     LAB_RUNTIME            name of the runtime, for the message
     LAB_RUNTIME_PACKAGES   JSON list of the top-level names that the runtime's pinned requirements bring
+    LAB_CLOCK_SKEW_S       seconds that Python's clocks are ahead of the machine's; unset, they are the machine's
     LAB_BUNDLE             folders and archives (joined like PATH) whose modules are the child's own
 """
 
@@ -108,4 +109,41 @@ def install() -> None:
     sys.meta_path[:] = [Guard(runtime, allowed, roots, sys.meta_path)]
 
 
+def skew(seconds: float) -> None:
+    """Puts time and datetime `seconds` ahead. File times, SQLite's and other libraries' own clocks stay."""
+    import datetime as module
+    import time
+
+    true = {name: getattr(time, name) for name in ("time", "time_ns", "gmtime", "localtime", "ctime", "clock_gettime")}
+    real = module.datetime
+
+    class Kind(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            return isinstance(instance, real)
+
+    class Skewed(real, metaclass=Kind):
+        @classmethod
+        def now(cls, tz: module.tzinfo | None = None) -> Skewed:
+            return cls.fromtimestamp(time.time(), tz)
+
+        @classmethod
+        def utcnow(cls) -> Skewed:
+            return cls.now(module.UTC).replace(tzinfo=None)
+
+        @classmethod
+        def today(cls) -> Skewed:
+            return cls.now()
+
+    def at(name: str) -> Any:
+        return lambda moment=None: true[name](time.time() if moment is None else moment)
+
+    time.time = lambda: true["time"]() + seconds
+    time.time_ns = lambda: true["time_ns"]() + int(seconds * 1e9)
+    time.gmtime, time.localtime, time.ctime = at("gmtime"), at("localtime"), at("ctime")
+    time.clock_gettime = lambda clock: true["clock_gettime"](clock) + (seconds if clock == time.CLOCK_REALTIME else 0.0)
+    module.datetime = Skewed  # type: ignore[misc]
+
+
 install()
+if os.environ.get("LAB_CLOCK_SKEW_S"):
+    skew(float(os.environ["LAB_CLOCK_SKEW_S"]))

@@ -1,20 +1,16 @@
 """The desk core carries out deployments with real child processes."""
 
-import io
 import json
 import time
-import tomllib
-import zipfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from fleets import archive, pins
 
 from lab import greengrassv2
 from lab.engine import Engine
 
-REPO = Path(__file__).parents[2]
 BUCKET = "artifacts"
 THING = "lab-dev-desk-1"
 # A component in the style of ours: talks to the nucleus with the real SDK, obeys a file in its work folder.
@@ -38,14 +34,6 @@ while not (work / "die").exists():
 (work / "die").unlink()
 sys.exit(9)
 """
-
-
-def archive(**files: str) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as opened:
-        for name, text in files.items():
-            opened.writestr(name, text)
-    return data.getvalue()
 
 
 class Cloud:
@@ -121,11 +109,7 @@ class Cloud:
 
 @pytest.fixture
 def cloud(desk: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    lines = (REPO / "requirements.lock").read_text().splitlines()
-    lock = dict(line.split("==", 1) for line in lines if "==" in line)
-    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    settings = {"schema": 1, "runtimes": {"edge": [f"{name}=={lock[name]}" for name in extras["edge"]]}}
-    (desk.root / "assembly" / "lab.json").write_text(json.dumps(settings))
+    (desk.root / "assembly" / "lab.json").write_text(json.dumps({"schema": 1, "runtimes": {"edge": pins()}}))
     greengrassv2.install(desk)
     made = Cloud(desk)
     monkeypatch.setattr("lab.iot.publish", lambda _engine, topic, data: made.published.append((topic, data)))

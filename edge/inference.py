@@ -32,7 +32,7 @@ from edge.probation import Probation
 from edge.results import Results
 from edge.settings import Settings, SettingsError, read
 from edge.spool import Spool
-from edge.switch import Event, Switch
+from edge.switch import Event, Serving, Switch
 from edge.telemetry import Telemetry, resident_mb
 from edge.watchdog import Restarts
 from models.runtime import PackageError
@@ -68,7 +68,9 @@ class Service:
         spool = Spool(self.work / "spool.db", int(settings.spool_mb * 2**20), settings.spool_hours * 3600)
         self.forwarder = Forwarder(spool, self.nucleus, settings.prefix, self.thing)
         self.capture = Capture(self.work, self.thing, settings)
-        self.switch = Switch(self.work, settings.threads, key=settings.key, free_mb=settings.free_mb)
+        self.switch = Switch(
+            self.work, settings.threads, key=settings.key, free_mb=settings.free_mb, before_swap=self._observe
+        )
         self.pipeline = Pipeline(
             settings=lambda: self.settings,
             switch=self.switch,
@@ -110,7 +112,8 @@ class Service:
         self._note(restored)
         if self.switch.current:
             _log.info("serving %s", self.switch.current.version)
-            self._observe()
+            if self.switch.on_probation:
+                self._observe(self.switch.current)
         else:
             _log.info("WAITING for the first model")
         if self.nucleus:
@@ -237,15 +240,11 @@ class Service:
         event = switch.step(self.work.parent / settings.model_component / "store")
         if event is not None and event.kind == "swap":
             self.degraded = False
-            self._observe()
         self._note(event)
 
-    def _observe(self) -> None:
-        """Puts the serving model on probation, if it is."""
-        serving, settings = self.switch.current, self.settings
-        if serving is None or not self.switch.on_probation:
-            self.pipeline.probation = None
-            return
+    def _observe(self, serving: Serving) -> None:
+        """Puts a model on probation, from its first answer on."""
+        settings = self.settings
         self.pipeline.probation = Probation(
             serving.identity,
             seconds=settings.probation_s,

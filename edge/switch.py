@@ -4,7 +4,7 @@
     <work>/serving.json           which of them serves, which served before, whether it is on probation
     <work>/verdicts/<version>     what became of a version: accepted, or refused with a reason code
     <work>/bad.json               packages that failed while they served, by identity: never tried again
-    <work>/trying.json            the package that is being loaded: one that takes the process down is known by it
+    <work>/trying.json            which packages are being loaded: one that takes the process down is known by it
 
 A kill at any moment leaves a valid model: a copy is whole or absent, `serving.json` names one that passed the gate.
 """
@@ -58,11 +58,19 @@ class Event:
 class Switch:
     """Holds the serving model. `current` may be read from any thread.
 
-    `restore` and `step` belong to one thread; `revert`, `drop` and `reload` may be called by another, the watchdog's.
+    `before_swap` is told of a new model before its first answer. `restore` and `step` belong to one thread; `revert`,
+    `drop` and `reload` may be called by another, the watchdog's.
     """
 
     def __init__(
-        self, work: Path, threads: int, *, key: bytes | None = None, free_mb: int = 0, load: Load = Model.load
+        self,
+        work: Path,
+        threads: int,
+        *,
+        key: bytes | None = None,
+        free_mb: int = 0,
+        load: Load = Model.load,
+        before_swap: Callable[[Serving], None] = lambda _: None,
     ) -> None:
         self.work = work
         self.threads = threads
@@ -72,6 +80,7 @@ class Switch:
         self.on_probation = False
         self._lock = threading.RLock()
         self._load = load
+        self._before_swap = before_swap
         self._seen: tuple[str, str, str] | None = None
 
     def restore(self) -> Event | None:
@@ -223,16 +232,16 @@ class Switch:
         if not counted:
             return Serving(_within(GATE_S, lambda: self._load(package, threads=self.threads or None)), version, name)
         trying = self.work / "trying.json"
-        before = read_json(trying) or {}
-        tries = int(before.get("tries", 0)) + 1 if before.get("identity") == name else 1
-        if tries > TRIES:
-            trying.unlink(missing_ok=True)
-            raise BrokenPackage("crash", f"the process ended {tries - 1} times while it loaded this package")
-        write_json(trying, {"identity": name, "tries": tries})
+        tries = dict(read_json(trying) or {})
+        before = int(tries.pop(name, 0))
+        if before >= TRIES:
+            write_json(trying, tries)
+            raise BrokenPackage("crash", f"the process ended {before} times while it loaded this package")
+        write_json(trying, {**tries, name: before + 1})
         try:
             model = _within(GATE_S, lambda: self._load(package, threads=self.threads or None))
         finally:
-            trying.unlink(missing_ok=True)
+            write_json(trying, tries)
         return Serving(model, version, name)
 
     # The disk
@@ -245,6 +254,7 @@ class Switch:
             if before is not None and before.identity != serving.identity:
                 kept["before"] = {"version": before.version, "identity": before.identity}
             self._write(kept)
+            self._before_swap(serving)
             self.current, self.on_probation = serving, True
             self._collect({serving.identity, before.identity if before else ""})
 

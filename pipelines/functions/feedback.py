@@ -102,7 +102,7 @@ def keep(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
 
 
 def place(event: dict[str, Any]) -> str:
-    """The key of a message: `telemetry/<thing>/<date>/<id>.json`; of an alert .../alert-<id>.json. Raises BadTelemetry."""
+    """The key of a message: `telemetry/<thing>/<date>/<id>.json`, an alert `alert-<id>.json`. Raises BadTelemetry."""
     what = "an alert" if "kind" in event else "telemetry"
     if event.get("schema") not in SCHEMAS:
         raise BadTelemetry(f"{what} of schema {event.get('schema')!r}; this function reads 1 and 2")

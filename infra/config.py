@@ -101,7 +101,8 @@ class Train(Table):
     `trials` above 0 searches for hyperparameters with that many trainings; `patience` ends a training after so many
     epochs without a better validation loss, 0 never; `flip` says how pictures may be mirrored. A step learns from
     `accumulate` times `batch` samples, which go through the net in so many parts. `precision` and `compile`
-    take bf16 and torch.compile on a GPU alone when they are `auto`.
+    take bf16 and torch.compile on a GPU alone when they are `auto`. Of several `instances` each takes its share of
+    every batch.
     """
 
     size: Literal["tiny", "base"] = "tiny"
@@ -115,6 +116,7 @@ class Train(Table):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     instance: Instance = "ml.m5.xlarge"
+    instances: Annotated[int, Field(ge=1, le=20)] = 1
     processing_instance: Instance = "ml.m5.xlarge"
     spot: bool = False
     max_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 60

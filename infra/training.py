@@ -27,6 +27,8 @@ ML = "/opt/ml"
 LONGEST = 256
 # What the training job is told of [train], each key a hyperparameter of the same name.
 TOLD = ("size", "epochs", "seed", "patience", "flip", "batch", "accumulate", "precision", "compile")
+# Families of instances that have GPUs.
+WITH_GPUS = ("ml.p", "ml.g")
 METRICS = ("train_loss", "val_loss", "best_val_loss")
 # What a search varies, around what serves most data well.
 SEARCHED = (
@@ -111,6 +113,7 @@ class Training(Construct):
                 "sagemaker_program": bundles.TRAIN.entries[0],
                 "sagemaker_submit_directory": uri(self._source),
                 **{name: str(getattr(train, name)) for name in TOLD},
+                **self._torchrun(),
                 "run.$": RUN,
             },
             "InputDataConfig": [
@@ -128,7 +131,7 @@ class Training(Construct):
             "OutputDataConfig": {"S3OutputPath.$": self._below("runs/{}/train/"), "KmsKeyId": self._lake.key.key_arn},
             "CheckpointConfig": {"S3Uri.$": self._below("runs/{}/checkpoints/"), "LocalPath": f"{ML}/checkpoints"},
             "ResourceConfig": {
-                "InstanceCount": 1,
+                "InstanceCount": train.instances,
                 "InstanceType": train.instance,
                 "VolumeSizeInGB": 30,
                 "VolumeKmsKeyId": self._lake.key.key_arn,
@@ -140,6 +143,12 @@ class Training(Construct):
             request["EnableManagedSpotTraining"] = True
             request["StoppingCondition"]["MaxWaitTimeInSeconds"] = train.max_minutes * 120
         return request
+
+    def _torchrun(self) -> dict[str, str]:
+        """Asks the PyTorch container for a rank on each host, on one with GPUs a rank for each GPU."""
+        train = self._settings.train
+        ranks = train.instances > 1 or train.instance.startswith(WITH_GPUS)
+        return {"sagemaker_torch_distributed_enabled": "true"} if ranks else {}
 
     def tune(self) -> dict[str, Any]:
         """CreateHyperParameterTuningJob: random search over SEARCHED, each trial a training job as `train` sends it."""

@@ -110,7 +110,10 @@ ACTIONS: dict[str, Row] = {
     "sagemaker:CreateModelPackage": (EXECUTED, "Version, approval, and the event of each change."),
     "sagemaker:CreateProcessingJob": _JOB,
     "sagemaker:CreateTransformJob": (EXECUTED, "The model's own server answers for each object below a prefix."),
-    "sagemaker:CreateTrainingJob": (EXECUTED, "AWS's SageMaker Training Toolkit in a child process."),
+    "sagemaker:CreateTrainingJob": (
+        EXECUTED,
+        "AWS's SageMaker Training Toolkit, a child process for each host; torchrun between hosts, no MPI.",
+    ),
     "sagemaker:DescribeEndpoint": (EXECUTED, "Status of the serve process."),
     "sagemaker:DescribeHyperParameterTuningJob": _JOB,
     "sagemaker:DescribeModelPackage": _KEPT,

@@ -84,14 +84,18 @@ class Files:
         except ClientError as error:
             raise FilesError(f"{place}: {error}") from error
 
-    def download(self, place: Place, target: Path, *, optional: bool = False) -> int:
-        """Brings all that `place` names into folder `target`; how many objects. FilesError when there is none."""
+    def download(self, place: Place, target: Path, *, optional: bool = False, share: tuple[int, int] = (0, 1)) -> int:
+        """Brings what `place` names into folder `target`; how many objects. FilesError when there is none.
+
+        `share` (i, n) takes every n-th object from the i-th on, so that n of them share all.
+        """
         found = list(self.objects(place))
         if not found and not optional:
             raise FilesError(
                 f"No S3 objects found under S3 URL {str(place)!r} given in input data source. Please ensure that the "
                 "bucket exists, that objects exist under that S3 prefix, and that the role may list it."
             )
+        found = found[share[0] :: share[1]]
         root = target.resolve()
 
         def fetch(item: tuple[str, str]) -> None:

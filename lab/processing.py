@@ -23,7 +23,7 @@ from moto.sagemaker.models import FakeProcessingJob
 from lab import child, identity, jobfiles, joblog, runtimes
 from lab.errors import LabError
 from lab.jobfiles import Files, Place
-from lab.training import DAY, GRACE_SECONDS, HOST, NAME, REASON_CHARACTERS, SERVICE, tracking
+from lab.training import DAY, GRACE_SECONDS, NAME, REASON_CHARACTERS, SERVICE, tracking
 
 if TYPE_CHECKING:
     import datetime
@@ -160,7 +160,9 @@ class ProcessingJob(FakeProcessingJob):  # type: ignore[misc]
             self._local(item["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
         config = self.ml / "config"
         config.mkdir(exist_ok=True)
-        (config / "resourceconfig.json").write_text(json.dumps({"current_host": HOST, "hosts": [HOST]}), "utf-8")
+        (config / "resourceconfig.json").write_text(
+            json.dumps({"current_host": "localhost", "hosts": ["localhost"]}), "utf-8"
+        )
         (config / "processingjobconfig.json").write_text(json.dumps(self.request, default=str), "utf-8")
 
     def _local(self, path: str) -> Path:

@@ -1,10 +1,12 @@
 """SageMaker training jobs run for real, by AWS's own training toolkit.
 
-Covers: one host, File mode (FastFile reads the same files), channels by S3 prefix, hyperparameters, script mode,
-ContainerEntrypoint and ContainerArguments, checkpoints, metric definitions, model and output archives, time limit,
-StopTrainingJob, FailureReason, log stream.
-Does not cover, and refuses by name: several hosts, Pipe mode, manifest files, compressed or RecordIO channels, file
-systems, VPC and network isolation, Debugger, TensorBoard output, algorithms of the marketplace.
+Covers: hosts as processes of this machine (hosts.py), File mode (FastFile reads the same files), channels by S3 prefix,
+hyperparameters, script mode, torchrun, ContainerEntrypoint and ContainerArguments, checkpoints, metric definitions,
+model and output archives, time limit, StopTrainingJob, FailureReason, a log stream for each host.
+Of several hosts model.tar.gz is the first one's, output.tar.gz has a folder for each.
+Does not cover, and refuses by name: MPI and AWS's own ways to start several hosts, several instance groups, Pipe mode,
+manifest files, compressed or RecordIO channels, file systems, VPC and network isolation, Debugger, TensorBoard output,
+algorithms of the marketplace.
 Spot training runs without interruptions. Checkpoints go to S3 when the job ends, however it ends. No state change
 events go to EventBridge.
 """
@@ -13,21 +15,20 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import json
 import logging
 import re
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeTrainingJob
 
-from lab import child, identity, jobfiles, joblog, runtimes, scriptmode
-from lab.errors import LabError
+from lab import child, hosts, identity, jobfiles, joblog, runtimes, scriptmode
+from lab.errors import EngineError, LabError
 from lab.jobfiles import Files, Place
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SERVICE = "sagemaker"
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-HOST = "localhost"
+ML = "/opt/ml"
 REASON_CHARACTERS = 1024
 # SageMaker gives a container two minutes between SIGTERM and SIGKILL.
 GRACE_SECONDS = 120.0
@@ -57,12 +58,11 @@ def refusal(request: Mapping[str, Any]) -> str | None:
     for key in sorted(set(request) - REQUEST_KEYS):
         if request[key]:
             return f"{key} is not covered by the desk engine"
-    algorithm, resources = request["AlgorithmSpecification"], request["ResourceConfig"]
+    algorithm = request["AlgorithmSpecification"]
     if not algorithm.get("TrainingImage"):
         return "AlgorithmSpecification.AlgorithmName is not covered by the desk engine; name a TrainingImage"
-    groups = resources.get("InstanceGroups") or []
-    if resources.get("InstanceCount", 1) != 1 or len(groups) > 1 or any(g["InstanceCount"] != 1 for g in groups):
-        return "ResourceConfig.InstanceCount: the desk engine runs one host"
+    if refused := hosts.refusal(request):
+        return refused
     if request.get("EnableNetworkIsolation"):
         return "EnableNetworkIsolation is not covered by the desk engine: it cannot take the network from a child"
     if not (request.get("ProfilerConfig") or {}).get("DisableProfiler", True) or request.get("DebugHookConfig"):
@@ -82,6 +82,9 @@ def _refused_channel(channel: Mapping[str, Any]) -> str | None:
         return f"{where}: only S3DataSource is covered by the desk engine"
     if source["S3DataType"] != "S3Prefix":
         return f"{where}.S3DataType {source['S3DataType']} is not covered by the desk engine; use S3Prefix"
+    distribution = source.get("S3DataDistributionType", "FullyReplicated")
+    if distribution not in ("FullyReplicated", "ShardedByS3Key"):
+        return f"{where}.S3DataDistributionType {distribution} is not covered by the desk engine"
     for key in ("CompressionType", "RecordWrapperType"):
         if channel.get(key, "None") != "None":
             return f"{where}.{key} {channel[key]} is not covered by the desk engine"
@@ -107,8 +110,9 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
         self.folder = child.job_folder(engine, SERVICE, self.training_job_name)
         self.ml = self.folder / "ml"
         self.log = self.folder / "log.txt"
+        self.hosts = hosts.hosts(request, self.folder)
         self.stopping = threading.Event()
-        self.running: child.Running | None = None
+        self.running: hosts.Group | None = None
         self._enter("Starting", "Starting the training job")
 
     @property
@@ -171,88 +175,64 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
         session = identity.assume(self.engine, self.request["RoleArn"], self.training_job_name)
         files = Files(self.engine, session)
         self._enter("Downloading", "Downloading input data")
-        checkpoints, local = self._prepare(files)
+        for host in self.hosts:
+            host.prepare(self.request, files)
+        checkpoints, local = self._checkpoints(files)
         if self.stopping.is_set():
             return "Stopped", "Stopped"
         self._enter("Training", "Training image download completed. Training in progress.")
         self.training_start_time = utcnow()
+        port = hosts.free_port()
         try:
-            self.running = child.start(self._child(), self.engine)
-            result = self.running.wait()
+            self.running = hosts.Group([child.start(self._child(host, port), self.engine) for host in self.hosts])
+            results = self.running.wait()
         finally:
-            if checkpoints is not None and local.is_dir():
-                files.upload(local, checkpoints)
-        assert result is not None
+            # The first host last: it is the one that writes.
+            for folder in reversed(local):
+                if checkpoints is not None and folder.is_dir():
+                    files.upload(folder, checkpoints)
+        self._gather_logs()
         self.final_metric_data_list = self._metrics()
         self._enter("Uploading", "Uploading generated training model")
-        failed = result.rc != 0 and not result.timed_out and not self.stopping.is_set()
+        timed_out = any(result.timed_out for result in results)
+        failed = any(result.rc for result in results) and not timed_out and not self.stopping.is_set()
         self._upload(files, model=not failed)
         if failed:
-            self.failure_reason = self._why(result.rc)
+            self.failure_reason = self._why(results)
             return "Failed", "Failed"
-        if result.timed_out:
+        if timed_out:
             return "Stopped", "MaxRuntimeExceeded"
         return ("Stopped", "Stopped") if self.stopping.is_set() else ("Completed", "Completed")
 
-    def _prepare(self, files: Files) -> tuple[Place | None, Path]:
-        """Lays out /opt/ml and fetches channels and checkpoints; where checkpoints belong, in S3 and here."""
-        for name in ("model", "input/config", "input/data", "output/data", "code", "checkpoints"):
-            (self.ml / name).mkdir(parents=True, exist_ok=True)
-        channels = {}
-        for channel in self.request.get("InputDataConfig") or []:
-            name = channel["ChannelName"]
-            target = self.ml / "input" / "data" / name
-            files.download(Place.parse(channel["DataSource"]["S3DataSource"]["S3Uri"]), target)
-            if name == "sm_drivers":  # what the SageMaker SDK v3 sends along: scripts with /opt/ml written into them
-                jobfiles.rewrite_scripts(target, self.ml)
-            channels[name] = {
-                "TrainingInputMode": "File",
-                "S3DistributionType": "FullyReplicated",
-                "RecordWrapperType": "None",
-            }
-        hyperparameters = self.request.get("HyperParameters") or {}
-        for name, content in (
-            ("hyperparameters", hyperparameters),
-            ("inputdataconfig", channels),
-            ("resourceconfig", self._resources()),
-        ):
-            (self.ml / "input" / "config" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-        config = self.request.get("CheckpointConfig")
-        local = Path(jobfiles.place_of_ml((config or {}).get("LocalPath") or "/opt/ml/checkpoints", self.ml))
+    def _checkpoints(self, files: Files) -> tuple[Place | None, list[Path]]:
+        """Where checkpoints belong, in S3 and on each host, which receives those that are there."""
+        config = self.request.get("CheckpointConfig") or {}
+        path = config.get("LocalPath") or f"{ML}/checkpoints"
+        local = [Path(jobfiles.place_of_ml(path, host.ml)) for host in self.hosts]
         if not config:
             return None, local
         place = Place.parse(config["S3Uri"])
-        files.download(place, local, optional=True)
+        for folder in local:
+            files.download(place, folder, optional=True)
         return place, local
 
-    def _resources(self) -> dict[str, Any]:
-        kind = self.request["ResourceConfig"].get("InstanceType", "local")
-        group = {"instance_group_name": "homogeneousCluster", "instance_type": kind, "hosts": [HOST]}
-        return {
-            "current_host": HOST,
-            "current_instance_type": kind,
-            "current_group_name": "homogeneousCluster",
-            "hosts": [HOST],
-            "instance_groups": [group],
-            "network_interface_name": "lo",
-        }
-
-    def _child(self) -> child.Child:
-        environment = jobfiles.rewritten_environment(self.request.get("Environment") or {}, self.ml)
+    def _child(self, host: hosts.Host, port: int) -> child.Child:
+        environment = jobfiles.rewritten_environment(self.request.get("Environment") or {}, host.ml)
         grants = tracking(self.engine, environment)
-        argv, more = self._command()
+        argv, more = self._command(host)
         limit = (self.request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", DAY)
         return child.Child(
             kind="job",
             service=SERVICE,
             name=self.training_job_name,
             argv=argv,
-            cwd=self.ml / "code",
+            cwd=host.ml / "code",
             env={
-                "SAGEMAKER_BASE_DIR": str(self.ml),
+                "SAGEMAKER_BASE_DIR": str(host.ml),
                 "SAGEMAKER_REGION": self.engine.region,
                 "TRAINING_JOB_NAME": self.training_job_name,
                 "TRAINING_JOB_ARN": self.arn,
+                **host.environment(port),
                 **more,
                 **environment,
             },
@@ -262,27 +242,43 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
             timeout_s=float(limit),
             grace_s=GRACE_SECONDS,
             grants=grants,
+            log=host.log,
+            ledger=host.place == 0,  # the hosts run side by side: their time counts once
         )
 
-    def _command(self) -> tuple[list[str], dict[str, str]]:
+    def _command(self, host: hosts.Host) -> tuple[list[str], dict[str, str]]:
         """What the container runs, and what its environment has beside the request's."""
         algorithm = self.request["AlgorithmSpecification"]
         entry = algorithm.get("ContainerEntrypoint") or []
-        arguments = jobfiles.rewritten(algorithm.get("ContainerArguments") or [], self.ml)
+        arguments = jobfiles.rewritten(algorithm.get("ContainerArguments") or [], host.ml)
         if entry:
-            return [*jobfiles.rewritten(entry, self.ml), *arguments], {}
+            return [*jobfiles.rewritten(entry, host.ml), *arguments], {}
+        torchrun = hosts.told(self.request, hosts.TORCHRUN)
         if toolkit_installed():
-            return ["python", "-P", "-m", "sagemaker_training.cli.train"], {}
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as out:
+            return ["python", "-P", "-m", "sagemaker_training.cli.train"], (
+                {"SAGEMAKER_TRAINING_MODULE": "pytorch_container:main"} if torchrun else {}
+            )
+        if torchrun or host.count > 1:
+            raise EngineError(
+                "sagemaker-training is not installed, and without it the lab starts scripts on one host alone",
+                "install a C compiler and run make demo again, or set instances = 1",
+            )
+        host.log.parent.mkdir(parents=True, exist_ok=True)
+        with host.log.open("a", encoding="utf-8") as out:
             out.write("sagemaker-training is not installed: the lab runs the script itself, the way script mode does\n")
         session = identity.assume(self.engine, self.request["RoleArn"], self.training_job_name)
-        return scriptmode.prepare(Files(self.engine, session), self.ml, HOST)
+        return scriptmode.prepare(Files(self.engine, session), host.ml, host.name)
 
     def _upload(self, files: Files, *, model: bool) -> None:
+        output = self.ml / "output" / "data"
+        if len(self.hosts) > 1:
+            output = self.folder / "output"
+            for host in self.hosts:
+                if any((host.ml / "output" / "data").iterdir()):
+                    shutil.copytree(host.ml / "output" / "data", output / host.name)
         scratch = self.folder / "tmp"
         for name, folder, wanted in (
-            ("output.tar.gz", self.ml / "output" / "data", any((self.ml / "output" / "data").iterdir())),
+            ("output.tar.gz", output, output.is_dir() and any(output.iterdir())),
             ("model.tar.gz", self.ml / "model", model),
         ):
             if wanted:
@@ -308,18 +304,41 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
                 found.append({"MetricName": metric["Name"], "Value": float(last), "Timestamp": utcnow()})
         return found
 
-    def _why(self, rc: int) -> str:
-        """FailureReason: what the container wrote to output/failure, and the last lines of its log."""
-        failure = joblog.text(self.ml / "output" / "failure").strip()
-        head = f"AlgorithmError: {failure[:400]}".rstrip() + f", exit code: {rc}\n"
-        # The toolkit repeats what failed; the script's own last words stand above that.
-        said = [line for line in joblog.text(self.log).splitlines() if line.strip()]
-        own = [line for line in said if "sagemaker-training-toolkit" not in line and line.strip() not in failure]
-        return head + "\n".join(own[-joblog.TAIL_LINES :])[-(REASON_CHARACTERS - len(head)) :]
+    def _why(self, results: Sequence[child.Result]) -> str:
+        """FailureReason: what each container that failed wrote to output/failure, and the last lines of its log.
+
+        The one that ended first comes first: the others may have failed for want of it.
+        """
+        failed = [(result, host) for result, host in zip(results, self.hosts, strict=True) if result.rc]
+        failed.sort(key=lambda pair: pair[0].seconds)
+        room = REASON_CHARACTERS // len(failed)
+        return "\n".join(_words(result, host, self._said(host), room - 1) for result, host in failed)
+
+    def _gather_logs(self) -> None:
+        """Adds the log of each further host to the job's, line by line with the host's name."""
+        for host in self.hosts[1:]:
+            with self.log.open("a", encoding="utf-8") as out:
+                out.writelines(f"{host.name} | {line}\n" for line in joblog.text(host.log).splitlines())
 
     def _ship_log(self) -> None:
-        stream = f"{self.training_job_name}/algo-1-{int(time.time())}"
-        joblog.to_cloudwatch(self.engine, LOG_GROUP, stream, joblog.text(self.log).splitlines())
+        for host in reversed(self.hosts):
+            stream = f"{self.training_job_name}/{host.name}-{int(time.time())}"
+            joblog.to_cloudwatch(self.engine, LOG_GROUP, stream, self._said(host))
+
+    def _said(self, host: hosts.Host) -> list[str]:
+        """A host's own lines; the first one's log holds the others' too by now."""
+        others = tuple(f"{other.name} | " for other in self.hosts[1:])
+        return [line for line in joblog.text(host.log).splitlines() if not (others and line.startswith(others))]
+
+
+def _words(result: child.Result, host: hosts.Host, said: list[str], room: int) -> str:
+    failure = joblog.text(host.ml / "output" / "failure").strip()
+    where = f" ({host.name})" if host.count > 1 else ""
+    head = f"AlgorithmError{where}: {failure[: 2 * room // 5]}".rstrip() + f", exit code: {result.rc}\n"
+    # The toolkit repeats what failed; the script's own last words stand above that.
+    said = [line for line in said if line.strip()]
+    own = [line for line in said if "sagemaker-training-toolkit" not in line and line.strip() not in failure]
+    return head + "\n".join(own[-joblog.TAIL_LINES :])[-max(1, room - len(head)) :]
 
 
 def toolkit_installed() -> bool:

@@ -69,7 +69,7 @@ class Feed:
         ][first:]
         ready = self._pace.ahead(self._drawn(step, share) for step in steps for share in step.parts)
         for step in steps:
-            yield step, (Part(*next(ready), share) for share in step.parts)  # type: ignore[misc]
+            yield step, (Part(*next(ready), share) for share in step.parts)
 
     def _parts(self, whole: int) -> list[Share]:
         """This rank's share of each part: parts of two samples at least, for one alone has no variance to norm by."""

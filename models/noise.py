@@ -46,7 +46,8 @@ class SharedNoise(nn.Module):
         """float [N, ...] -> the same."""
         if not self.training:
             return inputs
-        return inputs + self.deviation * _drawn(inputs, self._rows.share, torch.Tensor.normal_)
+        drawn: Tensor = _drawn(inputs, self._rows.share, torch.Tensor.normal_)
+        return inputs + self.deviation * drawn
 
 
 class SharedDropout(nn.Module):
@@ -60,7 +61,8 @@ class SharedDropout(nn.Module):
         """float [N, ...] -> the same."""
         if not self.training:
             return inputs
-        return inputs * _drawn(inputs, self._rows.share, lambda whole: whole.bernoulli_(self.kept).div_(self.kept))
+        drawn: Tensor = _drawn(inputs, self._rows.share, lambda whole: whole.bernoulli_(self.kept).div_(self.kept))
+        return inputs * drawn
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would compile anew for each share

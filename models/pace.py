@@ -44,7 +44,7 @@ class Pace:
         if not self.compiled:
             return
         if isinstance(model, Detector):
-            model.errors = torch.compile(model.errors)  # type: ignore[method-assign]
+            model.errors = torch.compile(model.errors)
         else:
             model.compile()  # type: ignore[no-untyped-call]
 
@@ -60,21 +60,21 @@ class Pace:
         else:
             torch.default_generator.manual_seed(value)
 
-    def ahead(self, batches: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    def ahead(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """The same batches on the device. On a GPU each is copied while the one before is computed on."""
         if self.device.type != "cuda":
             yield from batches
             return
-        side, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
-        waiting: tuple[Tensor, ...] | None = None
+        side, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)  # type: ignore[no-untyped-call]
+        waiting: tuple[Tensor, Tensor] | None = None
         for batch in batches:
             with torch.cuda.stream(side):
-                sent = tuple(part.pin_memory().to(self.device, non_blocking=True) for part in batch)
+                inputs, labels = (part.pin_memory().to(self.device, non_blocking=True) for part in batch)
             if waiting is not None:
                 yield waiting
             current.wait_stream(side)
-            for part in sent:  # its memory is not used again before the stream that reads it is done
+            waiting = inputs, labels
+            for part in waiting:  # its memory is not used again before the stream that reads it is done
                 part.record_stream(current)
-            waiting = sent
         if waiting is not None:
             yield waiting

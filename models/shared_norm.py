@@ -37,7 +37,8 @@ class SharedNorm(nn.Module):
         running = self.get_buffer("running_mean"), self.get_buffer("running_var")
         if not self.training:
             return nn.functional.batch_norm(inputs, *running, self.weight, self.bias, False, 0.0, self.eps)
-        return self._over_all_ranks(inputs, *running)
+        normed: Tensor = self._over_all_ranks(inputs, *running)
+        return normed
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # no compiler sees through the exchange
     def _over_all_ranks(self, inputs: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:

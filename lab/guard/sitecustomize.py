@@ -6,6 +6,7 @@ Python runs this file before the child's own code, because `lab/child.py` puts i
     LAB_RUNTIME_PACKAGES   JSON list of the top-level names that the runtime's pinned requirements bring
     LAB_CLOCK_SKEW_S       seconds that Python's clocks are ahead of the machine's; unset, they are the machine's
     LAB_BUNDLE             folders and archives (joined like PATH) whose modules are the child's own
+    LAB_HOSTS              JSON list of a training job's host names, which are to mean this machine
 """
 
 from __future__ import annotations
@@ -99,6 +100,20 @@ def _is_a_probe() -> bool:
     return asker.co_name == "find_spec"
 
 
+def resolve_hosts() -> None:
+    """Lets Python's own look-ups of a training job's hosts end at loopback; there is no name server for them."""
+    names = frozenset(json.loads(os.environ.get("LAB_HOSTS") or "[]"))
+    if not names:
+        return
+    import socket
+
+    def local(look_up: Any) -> Any:
+        return lambda host, *rest, **more: look_up("127.0.0.1" if host in names else host, *rest, **more)
+
+    for name in ("gethostbyname", "gethostbyname_ex", "getaddrinfo"):
+        setattr(socket, name, local(getattr(socket, name)))
+
+
 def install() -> None:
     """Puts the guard in place when this process is a child of the engine."""
     runtime = os.environ.get("LAB_RUNTIME")
@@ -107,6 +122,7 @@ def install() -> None:
     allowed = json.loads(os.environ.get("LAB_RUNTIME_PACKAGES") or "[]")
     roots = [*os.environ.get("LAB_BUNDLE", "").split(os.pathsep), __file__.rpartition(os.sep)[0]]
     sys.meta_path[:] = [Guard(runtime, allowed, roots, sys.meta_path)]
+    resolve_hosts()
 
 
 def skew(seconds: float) -> None:

@@ -79,6 +79,20 @@ def test_an_instance_endpoint_is_one_setting_away(synthesize: Callable[..., Any]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "count", "torchrun"),
+    [({"instances": 3}, 3, "true"), ({"instance": "ml.g5.12xlarge"}, 1, "true")],
+)
+def test_instances_of_the_training_are_one_setting_away_and_meet_through_torchrun(
+    synthesize: Callable[..., Any], tmp_path: Path, asked: dict[str, Any], count: int, torchrun: str
+) -> None:
+    made = synthesize(tmp_path / "out", LAB_OVERRIDES=json.dumps({"train": asked}))
+    job = made.machine("ml-lab-dev-flow")["States"]["Train"]["Parameters"]
+    assert job["ResourceConfig"]["InstanceCount"] == count
+    assert job["HyperParameters"].get("sagemaker_torch_distributed_enabled") == torchrun
+
+
+@pytest.mark.slow
 def test_scaling_capture_and_batch_are_settings_and_the_desk_takes_them(
     synthesize: Callable[..., Any], tmp_path: Path
 ) -> None:

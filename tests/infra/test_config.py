@@ -43,6 +43,11 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
     [
         ({"train": {"size": "huge"}}, "lab.toml: [train] size = 'huge' is not allowed; allowed: tiny, base"),
         ({"train": {"accumulate": 0}}, "[train] accumulate = 0 is not allowed; input should be greater than"),
+        ({"train": {"instances": 0}}, "[train] instances = 0 is not allowed; input should be greater than"),
+        (
+            {"train": {"instances": 21}},
+            "[train] instances = 21 is not allowed; input should be less than or equal to 20",
+        ),
         ({"train": {"batch": 1}}, "[train] batch = 1 is not allowed; input should be greater than or equal to 2"),
         ({"train": {"precision": "fp8"}}, "[train] precision = 'fp8' is not allowed; allowed: auto, fp32, bf16"),
         ({"train": {"compile": True}}, "[train] compile = True is not allowed; allowed: auto, on, off"),

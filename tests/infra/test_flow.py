@@ -283,6 +283,8 @@ def test_the_jobs_say_what_the_toolkit_and_the_entries_read(assembly: Any) -> No
     assert train["HyperParameters"]["sagemaker_submit_directory"].endswith(".gz")
     told = {name: train["HyperParameters"][name] for name in ("batch", "accumulate", "precision", "compile")}
     assert told == {"batch": "32", "accumulate": "1", "precision": "auto", "compile": "auto"}
+    assert train["ResourceConfig"]["InstanceCount"] == 1
+    assert "sagemaker_torch_distributed_enabled" not in train["HyperParameters"]
     assert train["CheckpointConfig"]["S3Uri.$"].endswith("/runs/{}/checkpoints/', $.manifest.run)")
     for name in ("Evaluate", "Export"):
         job = states[name]["Parameters"]

@@ -215,7 +215,10 @@ def test_a_channel_without_objects_fails_the_job(aws: Engine, data: Any, role: C
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"ResourceConfig": {"InstanceCount": 2, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}}, "runs one host"),
+        (
+            {"ResourceConfig": {"InstanceCount": 9, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
+            "ResourceConfig.InstanceCount 9: the desk engine runs 1 to 8 hosts",
+        ),
         ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation is not covered"),
         ({"VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}}, "VpcConfig is not covered"),
         (

@@ -1,9 +1,14 @@
 """Rendered pictures, curated as the ETL leaves them, and what one short training and one release make of them."""
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +319,43 @@ def contract() -> Callable[..., Contract]:
         return Contract(**given | other)
 
     return make
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended, and what it said."""
+
+    rc: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def started() -> Callable[..., list[Ended]]:
+    """Runs a script as so many ranks, as `torchrun` would start them on as many hosts, to the end of all."""
+
+    def start(world: int, script: str, *argv: str) -> list[Ended]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        about = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "LOCAL_RANK": "0"}
+        about |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, *argv],
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, **about, "RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(world)
+        ]
+        try:
+            said = [each.communicate(timeout=200) for each in running]
+        finally:
+            for each in running:
+                each.kill()
+        return [Ended(each.returncode, *texts) for each, texts in zip(running, said, strict=True)]
+
+    return start

@@ -136,6 +136,7 @@ EVERY_EXPORTER = tuple(
 GATE = _function("gate")
 REGISTER = _function("register")
 RELEASE = _function("release", "edge/recipes/model.json")
+VERDICT = _function("verdict")
 FAILURE = _function("failure")
 FEEDBACK = _function("feedback")
 ETL = Bundle(name="etl", runtime="glue", entries=_jobs("etl"))
@@ -155,4 +156,4 @@ EDGE = Bundle(
     lists_requirements=True,
 )
 
-ALL = (GATE, REGISTER, RELEASE, FAILURE, FEEDBACK, ETL, TRAIN, PROCESSING, SERVE, EDGE)
+ALL = (GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, ETL, TRAIN, PROCESSING, SERVE, EDGE)

@@ -181,6 +181,11 @@ class Serving(Table):
 class Edge(Table):
     """`[edge]`: when a deployment stops, when a device has seen too much that is new.
 
+    The canaries are watched for `watch_minutes` (unset: 30 in prod, six seconds elsewhere) and must give
+    `watch_answers` each, at most `error_percent` of them errors; one that is silent for `silent_minutes` fails the
+    release. Then the fleet receives the model, `rollout_per_minute` devices at first, times `rollout_factor` each time
+    that as many have taken it.
+
     `devices` and `canaries` say how many cores the desk simulates, and how many of them receive a model first; the
     devices of an account are real, and join the groups that their owner puts them into.
     """
@@ -190,6 +195,12 @@ class Edge(Table):
     drift_psi: Annotated[float, Field(gt=0)] = 0.25
     abort_failed_percent: Annotated[float, Field(gt=0, le=100)] = 10.0
     timeout_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
+    watch_minutes: Annotated[float, Field(gt=0, le=12 * 60)] | None = None
+    watch_answers: Annotated[int, Field(ge=1)] = 1
+    error_percent: Annotated[float, Field(ge=0, lt=100)] = 1.0
+    silent_minutes: Annotated[float, Field(ge=1, le=12 * 60)] = 5.0
+    rollout_per_minute: Annotated[int, Field(ge=1, le=1000)] = 10
+    rollout_factor: Annotated[float, Field(ge=1.1, le=5)] = 2.0
 
 
 class Budget(Table):
@@ -275,6 +286,11 @@ class Settings(Table):
     def prefix(self) -> str:
         """What every resource's name starts with, such as `ml-lab-dev`."""
         return f"{self.lab.name}-{self.lab.environment}"
+
+    @property
+    def watch_minutes(self) -> float:
+        """How long the canaries are watched before the fleet receives what they took."""
+        return self.edge.watch_minutes or (30.0 if self.keeps_data else 0.1)
 
     @property
     def keeps_data(self) -> bool:

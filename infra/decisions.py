@@ -22,7 +22,7 @@ from infra.training import Training
 
 
 class Decisions(Construct):
-    """The four functions, by name in `all`."""
+    """The five functions, by name in `all`."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Decisions(Construct):
             self._register(serve_image),
             self._failure(),
             self._release(serving, fleet),
+            self._verdict(settings, fleet),
         )
         self.all = {function.node.id.lower(): function for function in made}
 
@@ -117,6 +118,7 @@ class Decisions(Construct):
                 "RUNTIME_COMPONENT": fleet.runtime_component,
                 "STAGER_ARTIFACT": fleet.bundle_uri,
                 "TABLE": self._lake.runs.table_name,
+                "GROUPS": json.dumps({name: fleet.group_arn(name) for name in ("canary", "fleet")}),
             },
             allows=[
                 self._lake.read("releases/"),
@@ -135,9 +137,47 @@ class Decisions(Construct):
                     ],
                     why="a component's version is the release's, not known at deployment",
                 ),
+                *self._deployments(fleet),
                 self._rows(),
             ],
             description="Prepares, publishes and records a release",
+        )
+
+    def _deployments(self, fleet: Fleet) -> list[Allow]:
+        """Read what was deployed to the two groups. Greengrass looks at the job behind with the caller's rights."""
+        arn = self._names.arn
+        return [
+            Allow(actions=["greengrass:ListDeployments"], on=["*"], why="ListDeployments takes no resource"),
+            Allow(
+                actions=["greengrass:GetDeployment", "iot:DescribeJob", "iot:GetJobDocument"],
+                on=[arn("greengrass", "deployments:*"), arn("iot", "job/*")],
+                why="Greengrass makes a deployment's id, and an IoT job of it",
+            ),
+            Allow(actions=["iot:DescribeThingGroup"], on=[fleet.group_arn(name) for name in ("canary", "fleet")]),
+        ]
+
+    def _verdict(self, settings: Settings, fleet: Fleet) -> Function:
+        edge = settings.edge
+        limits = {
+            "watch_minutes": settings.watch_minutes,
+            "silent_minutes": edge.silent_minutes,
+            "watch_answers": edge.watch_answers,
+            "error_percent": edge.error_percent,
+            "drift_psi": edge.drift_psi,
+        }
+        return self._function(
+            bundles.VERDICT,
+            environment={
+                "BUCKET": self._lake.data.bucket_name,
+                "CANARY_GROUP": self._names.of("canary"),
+                "LIMITS": json.dumps(limits, sort_keys=True),
+            },
+            allows=[
+                self._lake.read("telemetry/"),
+                self._lake.list_keys("telemetry/"),
+                Allow(actions=["iot:ListThingsInThingGroup"], on=[fleet.group_arn("canary")]),
+            ],
+            description="Judges what the canaries report of a new model",
         )
 
     def _packages(self, *actions: str) -> Allow:

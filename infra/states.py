@@ -129,6 +129,12 @@ def growing_wait(title: str, then: str) -> dict[str, State]:
     }
 
 
+def error(error: str, cause: str, *, then: str) -> State:
+    """What a Catch would have left, for a failure that a Choice found. A cause that starts with `$` is a path."""
+    named = {"Cause.$" if cause.startswith("$") else "Cause": cause}
+    return {"Type": "Pass", "Parameters": {"Error": error, **named}, "ResultPath": "$.error", "Next": then}
+
+
 def fail(error: str, cause: str) -> State:
     """The end of an execution that did not reach its aim. A value that starts with `$` or `States.` is a path."""
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_cdk import Aws
 from constructs import Construct
 
-from infra import flow, release_flow
+from infra import flow, release_flow, rollout
 from infra.config import Settings
 from infra.decisions import Decisions
 from infra.fleet import Fleet
@@ -100,11 +100,16 @@ class Workflow(Construct):
             volume_key=self._serving.volume_key,
             capture=self._serving.capture(),
             scaling=self._serving.scaling(),
-            group_arns={name: self._fleet.group_arn(name) for name in ("canary", "fleet")},
-            group_names={name: self._names.of(name) for name in ("canary", "fleet")},
-            model_component=self._fleet.model_component,
-            abort_failed_percent=self._settings.edge.abort_failed_percent,
-            timeout_minutes=self._settings.edge.timeout_minutes,
+            rollout=rollout.Rollout(
+                functions=self._decisions.arns(),
+                group_arns={name: self._fleet.group_arn(name) for name in ("canary", "fleet")},
+                group_names={name: self._names.of(name) for name in ("canary", "fleet")},
+                model_component=self._fleet.model_component,
+                abort_failed_percent=self._settings.edge.abort_failed_percent,
+                timeout_minutes=self._settings.edge.timeout_minutes,
+                per_minute=self._settings.edge.rollout_per_minute,
+                factor=self._settings.edge.rollout_factor,
+            ),
         )
 
     def _flow_allows(self) -> list[Allow]:
@@ -158,7 +163,7 @@ class Workflow(Construct):
         groups = [self._fleet.group_arn("canary"), self._fleet.group_arn("fleet")]
         configs = names.arn("sagemaker", f"endpoint-config/{names.prefix}-*")
         return [
-            self._decisions.call("release", "failure"),
+            self._decisions.call("release", "verdict", "failure"),
             self._serve_image.find(),
             self._serve_image.build(),
             follow_jobs(names, "build"),

@@ -1,15 +1,19 @@
 """Tells the release flow what it cannot say in its own language, and publishes the model.
 
 Every event has `action` and `model_package` (an ARN). `prepare` answers the names of model, endpoint config and
-endpoint; `component` publishes the model component and waits until it can be deployed; `record` closes the run's row.
-Nothing that is not approved passes `prepare`, whoever sends the event.
+endpoint; `component` publishes the model component and waits until it can be deployed; `last_good` answers which
+version each thing group has, to go back to; `record` closes the run's row. Nothing that is not approved passes
+`prepare`, whoever sends the event.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -41,6 +45,7 @@ class Runtime:
     runtime_component: str
     stager_artifact: str
     table: str
+    groups: Mapping[str, str]
     sagemaker: Any
     greengrass: Any
     dynamodb: Any
@@ -60,6 +65,7 @@ def runtime() -> Runtime:
         runtime_component=os.environ["RUNTIME_COMPONENT"],
         stager_artifact=os.environ["STAGER_ARTIFACT"],
         table=os.environ["TABLE"],
+        groups=json.loads(os.environ["GROUPS"]),
         sagemaker=boto3.client("sagemaker"),
         greengrass=boto3.client("greengrassv2"),
         dynamodb=boto3.client("dynamodb"),
@@ -115,6 +121,28 @@ def publish(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     return {"component": here.model_component, "component_version": registration.version, "arn": arn}
 
 
+def last_good(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
+    """The version that each group has before this release, "" for none, and the time. Raises RegistryError.
+
+    Deployments of the release's own version are passed over: asked again when it has begun, it answers the same.
+    """
+    version = Registration.of(_package(event, here)).version
+    found = {group: _deployed(arn, version, here) for group, arn in here.groups.items()}
+    return {**found, "since": datetime.now(UTC).isoformat()}
+
+
+def _deployed(arn: str, version: str, here: Runtime) -> str:
+    """The version in the group's newest deployment of another version; "" when that has no model, or there is none."""
+    pages = here.greengrass.get_paginator("list_deployments").paginate(targetArn=arn, historyFilter="ALL")
+    rows = [row for page in pages for row in page["deployments"]]
+    for row in sorted(rows, key=lambda row: row["creationTimestamp"], reverse=True):
+        components = here.greengrass.get_deployment(deploymentId=row["deploymentId"]).get("components") or {}
+        found = str(components.get(here.model_component, {}).get("componentVersion", ""))
+        if found != version:
+            return found
+    return ""
+
+
 def record(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     """Marks the run's row as released. Raises RowMissing, RegistryError."""
     registration = Registration.of(_package(event, here))
@@ -123,7 +151,7 @@ def record(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     return {"run": registration.run, "version": registration.version, "status": "RELEASED"}
 
 
-ACTIONS = {"prepare": prepare, "component": publish, "record": record}
+ACTIONS = {"prepare": prepare, "component": publish, "last_good": last_good, "record": record}
 
 
 def _package(event: dict[str, Any], here: Runtime) -> dict[str, Any]:

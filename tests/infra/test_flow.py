@@ -1,11 +1,12 @@
 """The state machines as AWS reads them: every task retries and catches, every path leads somewhere."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from infra import flow, release_flow
+from infra import flow, release_flow, rollout
 
 FLOW = [
     "ReadManifest",
@@ -35,11 +36,15 @@ RELEASE = [
     "PublishComponent",
     "DescribeEndpoint",
     "EndpointReady",
+    "LastGood",
     "DeployCanary",
     "CountCanary",
     "CanaryHasDevices",
     "DescribeCanary",
     "CanaryReady",
+    "BeginWatch",
+    "JudgeCanaries",
+    "Verdict",
     "DeployFleet",
     "CountFleet",
     "FleetHasDevices",
@@ -49,7 +54,8 @@ RELEASE = [
     "Released",
 ]
 FUNCTIONS = {
-    name: f"arn:aws:lambda:us-east-1:1:function:p-{name}" for name in ("gate", "register", "release", "failure")
+    name: f"arn:aws:lambda:us-east-1:1:function:p-{name}"
+    for name in ("gate", "register", "release", "verdict", "failure")
 }
 
 
@@ -94,11 +100,16 @@ def release_definition(**other: Any) -> dict[str, Any]:
         "volume_key": None,
         "capture": None,
         "scaling": None,
-        "group_arns": {"canary": "arn:canary", "fleet": "arn:fleet"},
-        "group_names": {"canary": "p-canary", "fleet": "p-fleet"},
-        "model_component": "p.Model",
-        "abort_failed_percent": 10.0,
-        "timeout_minutes": 60,
+        "rollout": rollout.Rollout(
+            functions=FUNCTIONS,
+            group_arns={"canary": "arn:canary", "fleet": "arn:fleet"},
+            group_names={"canary": "p-canary", "fleet": "p-fleet"},
+            model_component="p.Model",
+            abort_failed_percent=10.0,
+            timeout_minutes=60,
+            per_minute=10,
+            factor=2.0,
+        ),
     }
     return release_flow.definition(release_flow.Parts(**(given | other)))
 
@@ -132,13 +143,7 @@ def test_every_task_retries_when_throttled_and_catches_every_error(machine: str,
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_next_exists_and_every_state_is_reached(machine: str) -> None:
     definition = MACHINES[machine]
-    reached, queue = set(), [definition["StartAt"]]
-    while queue:
-        name = queue.pop()
-        if name not in reached:
-            reached.add(name)
-            queue += leads_to(definition["States"][name])
-    assert reached == set(definition["States"])
+    assert reached(definition["States"], definition["StartAt"]) == set(definition["States"])
 
 
 @pytest.mark.parametrize(("machine", "expected"), [("flow", FLOW), ("release", RELEASE)])
@@ -162,12 +167,25 @@ def test_what_fails_is_recorded_before_the_execution_ends(machine: str, name: st
         "RecordReleaseFailure",
     ):
         return
-    way, here = [], states[name]["Catch"][-1]["Next"]
-    while here not in way and "Next" in states[here]:
-        way.append(here)
-        here = states[here]["Next"]
-    assert way[-1] in ("RecordFailure", "RecordReleaseFailure")
-    assert states[here]["Type"] == "Fail"
+    caught = states[name]["Catch"][-1]["Next"]
+    if machine == "release" and name in reached(states, "WhatToRollBack"):
+        assert caught == "ReleaseFailed", "the failure that is rolled back was recorded before"
+        return
+    ends = {states[here]["Type"] for here in reached(states, caught)} & {"Fail", "Succeed"}
+    assert ends == {"Fail"}
+    unrecorded = reached(states, caught, past=("RecordFailure", "RecordReleaseFailure"))
+    assert "Fail" not in {states[here]["Type"] for here in unrecorded}
+
+
+def reached(states: dict[str, Any], start: str, past: tuple[str, ...] = ()) -> set[str]:
+    """Every state that execution may come to from `start`, looking no further than `past`."""
+    found, queue = set[str](past), [start]
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.add(name)
+            queue += leads_to(states[name])
+    return found - set(past)
 
 
 def test_a_claim_that_stands_ends_well_and_one_that_failed_may_be_taken_again() -> None:
@@ -220,7 +238,7 @@ def test_an_image_is_built_only_when_its_tag_is_absent() -> None:
         assert states[build]["Next"] == states[find]["Next"]
 
 
-@pytest.mark.parametrize("title", ["Endpoint", "Canary", "Fleet"])
+@pytest.mark.parametrize("title", ["Endpoint", "Canary", "Verdict", "Fleet"])
 def test_waiting_as_long_as_the_execution_may_stays_below_the_limit_of_events(title: str) -> None:
     machine = MACHINES["release"]
     states = machine["States"]
@@ -247,7 +265,67 @@ def test_a_scaled_endpoint_keeps_its_instances_over_an_update_and_gets_its_polic
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
     assert target["ResourceId"] == policy["ResourceId"] == "endpoint/p-endpoint/variant/live"
     assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 600
-    assert (states["ScaleEndpoint"]["Next"], states["PutScalingPolicy"]["Next"]) == ("PutScalingPolicy", "DeployCanary")
+    assert (states["ScaleEndpoint"]["Next"], states["PutScalingPolicy"]["Next"]) == ("PutScalingPolicy", "LastGood")
+
+
+def test_the_fleet_is_reached_only_past_a_verdict_that_says_pass() -> None:
+    states = MACHINES["release"]["States"]
+    into = {name for name, state in states.items() if "DeployFleet" in leads_to(state)}
+    # A canary group without a device is the owner's choice, and the one way around the verdict.
+    assert into == {"Verdict", "CanaryHasDevices"}
+    assert states["Verdict"]["Choices"][0]["StringEquals"] == "pass"
+    assert states["CanaryHasDevices"]["Choices"][0]["NumericEquals"] == 0
+
+
+def test_the_fleet_is_reached_at_a_growing_rate_and_both_deployments_abort() -> None:
+    states = MACHINES["release"]["States"]
+    canary, fleet = (states[name]["Parameters"]["IotJobConfiguration"] for name in ("DeployCanary", "DeployFleet"))
+    for job in (canary, fleet):
+        (criteria,) = job["AbortConfig"]["CriteriaList"]
+        assert (criteria["FailureType"], criteria["Action"], criteria["ThresholdPercentage"]) == (
+            "FAILED",
+            "CANCEL",
+            10,
+        )
+    assert fleet["JobExecutionsRolloutConfig"]["ExponentialRate"] == {
+        "BaseRatePerMinute": 10,
+        "IncrementFactor": 2.0,
+        "RateIncreaseCriteria": {"NumberOfSucceededThings": 10},
+    }
+    assert "JobExecutionsRolloutConfig" not in canary
+
+
+def test_what_is_taken_back_is_what_each_group_had_asked_before_anything_was_deployed() -> None:
+    states = MACHINES["release"]["States"]
+    for title in ("Canary", "Fleet"):
+        group = title.lower()
+        back, clear = states[f"RollBack{title}"]["Parameters"], states[f"Clear{title}"]["Parameters"]
+        assert back["TargetArn"] == clear["TargetArn"] == states[f"Deploy{title}"]["Parameters"]["TargetArn"]
+        assert back["Components"] == {"p.Model": {"ComponentVersion.$": f"$.last.{group}"}}
+        assert clear["Components"] == {}
+        choice = states[f"{title}HadModel"]["Choices"][0]
+        assert (choice["Variable"], choice["StringEquals"], choice["Next"]) == (f"$.last.{group}", "", f"Clear{title}")
+    assert "DeployCanary" in reached(states, "LastGood")
+    assert states["LastGood"]["ResultPath"] == "$.last"
+
+
+def test_each_deployment_is_made_once_however_often_it_is_tried() -> None:
+    for name, state in MACHINES["release"]["States"].items():
+        if state.get("Resource", "").endswith("createDeployment"):
+            token = state["Parameters"]["ClientToken.$"]
+            assert "$$.Execution.Name" in token and "$$.State.Name" in token, name
+
+
+def test_a_deployment_that_someone_else_replaced_is_recorded_and_not_taken_back() -> None:
+    states = MACHINES["release"]["States"]
+    assert states["Superseded"]["Next"] == "RecordReleaseFailure"
+    first = states["WhatToRollBack"]["Choices"][0]
+    assert (first["StringEquals"], first["Next"]) == ("Superseded", "ReleaseFailed")
+
+
+def test_the_definitions_are_far_below_the_limit_of_a_megabyte() -> None:
+    for definition in MACHINES.values():
+        assert len(json.dumps(definition)) < 100_000
 
 
 def test_an_endpoint_captures_when_it_is_told_to_and_otherwise_says_nothing_of_it() -> None:

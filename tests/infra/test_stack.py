@@ -21,6 +21,7 @@ OUTPUTS = {
 # Actions that AWS lets no one narrow to a resource, or whose resource is made by the service itself.
 BARE_STAR = {
     "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken", "greengrass:CreateDeployment",
+    "greengrass:ListDeployments",
     "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
     "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
     "xray:GetSamplingRules", "xray:GetSamplingTargets", "xray:PutTelemetryRecords", "xray:PutTraceSegments",

@@ -150,6 +150,7 @@ class Greengrass:
 
     def __init__(self, states: list[str]) -> None:
         self.recipes: dict[str, dict[str, Any]] = {}
+        self.deployments: list[dict[str, Any]] = []
         self._states = states
 
     def create_component_version(self, *, inlineRecipe: bytes) -> dict[str, Any]:
@@ -161,6 +162,25 @@ class Greengrass:
             raise self.exceptions.ConflictException(body, "CreateComponentVersion")
         self.recipes[arn] = recipe
         return {"arn": arn, "componentName": name, "componentVersion": version}
+
+    def deploy(self, target: str, **components: str) -> None:
+        """A deployment to a group, newer than all before; versions by component name."""
+        wanted = {name: {"componentVersion": version} for name, version in components.items()}
+        self.deployments.append({"target": target, "components": wanted})
+
+    def get_paginator(self, name: str) -> Any:
+        assert name == "list_deployments"
+        return self
+
+    def paginate(self, *, targetArn: str, historyFilter: str) -> Iterator[dict[str, Any]]:
+        """One row to a page, oldest first, as nobody promises an order."""
+        assert historyFilter == "ALL"
+        for number, row in enumerate(self.deployments):
+            if row["target"] == targetArn:
+                yield {"deployments": [{"deploymentId": str(number), "creationTimestamp": number}]}
+
+    def get_deployment(self, *, deploymentId: str) -> dict[str, Any]:
+        return {"deploymentId": deploymentId, "components": self.deployments[int(deploymentId)]["components"]}
 
     def describe_component(self, *, arn: str) -> dict[str, Any]:
         assert arn in self.recipes

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ def environment(table: Any, sagemaker: Any, monkeypatch: pytest.MonkeyPatch) -> 
         "RUNTIME_COMPONENT": "ml-lab-dev.Inference",
         "STAGER_ARTIFACT": "s3://assets/0123abcd.zip",
         "TABLE": "ml-lab-dev-runs",
+        "GROUPS": '{"canary": "arn:canary", "fleet": "arn:fleet"}',
     }.items():
         monkeypatch.setenv(name, value)
     release.runtime.cache_clear()
@@ -139,6 +141,52 @@ def test_a_component_that_the_service_refuses_fails_with_its_words(event: Event,
         release.publish({**event("release_component"), "model_package": package()}, here)
 
 
+@pytest.fixture
+def groups(greengrass: Any) -> Any:
+    """A Greengrass, and what a release of version 1.0.42 finds there to go back to."""
+    there = greengrass()
+    there.deploy("arn:other", **model("9.9.9"))
+    return there
+
+
+def last(there: Any, event: Event, package: Any) -> dict[str, Any]:
+    here = replace(release.runtime(), greengrass=there)
+    return release.last_good({**event("release_last_good"), "model_package": package()}, here)
+
+
+def model(version: str) -> dict[str, str]:
+    return {"ml-lab-dev.Model": version}
+
+
+def test_the_last_good_version_is_what_each_group_has(event: Event, package: Any, groups: Any) -> None:
+    groups.deploy("arn:canary", **model("1.0.40"))
+    groups.deploy("arn:fleet", **model("1.0.39"))
+    groups.deploy("arn:canary", **model("1.0.41"))
+    found = last(groups, event, package)
+    assert (found["canary"], found["fleet"]) == ("1.0.41", "1.0.39")
+    assert datetime.fromisoformat(found["since"]) <= datetime.now(UTC)
+
+
+def test_a_group_that_never_had_a_model_has_none_to_go_back_to(event: Event, package: Any, groups: Any) -> None:
+    found = last(groups, event, package)
+    assert (found["canary"], found["fleet"]) == ("", "")
+
+
+def test_what_was_taken_back_is_no_version_to_go_back_to(event: Event, package: Any, groups: Any) -> None:
+    for version in ("1.0.40", "1.0.41", "1.0.40"):  # deployed, refused, taken back
+        groups.deploy("arn:canary", **model(version))
+    assert last(groups, event, package)["canary"] == "1.0.40"
+    groups.deploy("arn:fleet", **model("1.0.41"))
+    groups.deploy("arn:fleet")
+    assert last(groups, event, package)["fleet"] == ""
+
+
+def test_asked_again_after_its_own_deployment_a_release_finds_the_same(event: Event, package: Any, groups: Any) -> None:
+    groups.deploy("arn:canary", **model("1.0.41"))
+    groups.deploy("arn:canary", **model("1.0.42"))
+    assert last(groups, event, package)["canary"] == "1.0.41"
+
+
 def test_a_released_version_stands_in_the_run_s_row(event: Event, package: Any, claim: Any, row: Any) -> None:
     claim(status="PENDING_APPROVAL")
     release.handler({**event("release_record"), "model_package": package()}, None)
@@ -152,5 +200,7 @@ def test_a_release_of_an_unknown_run_is_an_error(event: Event, package: Any, cla
 
 
 def test_an_unknown_action_is_refused_by_name() -> None:
-    with pytest.raises(release.ReleaseRefused, match="'undo' is unknown; allowed: prepare, component, record"):
+    with pytest.raises(
+        release.ReleaseRefused, match="'undo' is unknown; allowed: prepare, component, last_good, record"
+    ):
         release.handler({"action": "undo", "model_package": "x"}, None)

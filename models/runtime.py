@@ -139,7 +139,7 @@ class Model:
 
     def watch(self) -> drift.Watch:
         """A new count of what this model sees, to compare with what it was trained on."""
-        return drift.Watch(self.contract.profile, [column.name for column in self.contract.columns])
+        return drift.watch(self.contract)
 
     def _warm_up(self, samples: Batch) -> None:
         try:

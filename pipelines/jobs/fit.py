@@ -20,7 +20,7 @@ Facts = Mapping[str, npt.NDArray[np.int64]]
 Floats = npt.NDArray[np.float64]
 PART = "moments binary, seen binary"
 # Of a table so many samples are looked at for the profile, chosen by their id.
-SAMPLES = 20_000
+SAMPLES = drift.PROFILED
 # As many bins as keep each one's share of some hundred samples above chance.
 SHARES = 10
 

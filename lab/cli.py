@@ -7,58 +7,20 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from lab.call import Call, answer, json_option, print_json
+from lab.cli_device import device
+
 if TYPE_CHECKING:
     from lab.errors import LabError
-    from lab.home import Home
-    from lab.launch import Server
-    from lab.progress import Progress
     from lab.release import Result
 
 INTERRUPTED = 130
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass
-class Call:
-    """The global options of one call, and whether its answer is to be JSON."""
-
-    config: str | None = None
-    debug: bool = False
-    as_json: bool = False
-
-    def home(self) -> Home:
-        from lab import home
-
-        return home.find(self.config)
-
-    def server(self) -> Server:
-        """The embedded AWS that `up` started."""
-        from lab import up
-
-        return up.required(self.home())
-
-    def progress(self) -> Progress:
-        from lab.progress import progress
-
-        return progress(to_stderr=self.as_json)
-
-
-def json_option(command: Command) -> Command:
-    """Adds `--json` to a command."""
-
-    def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        context.find_object(Call).as_json = value  # type: ignore[union-attr]
-
-    return click.option(
-        "--json", is_flag=True, expose_value=False, callback=remember, help="Print one JSON document on stdout."
-    )(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -83,7 +45,7 @@ def doctor(call: Call) -> int:
 
     rows = doctor.examine(call.home())
     if call.as_json:
-        _print_json([vars(row) for row in rows])
+        print_json([vars(row) for row in rows])
     else:
         show.findings(rows)
     return 1 if any(row.state == doctor.FAIL for row in rows) else 0
@@ -104,7 +66,7 @@ def synth(call: Call, out: Path, dataset: str | None, size: str | None) -> int:
     synth.publish(assembly, out)
     said = {"path": str(out), "digest": assembly.digest, "cached": assembly.cached, "seconds": assembly.seconds}
     how = "unchanged" if assembly.cached else f"{assembly.seconds:.1f} s"
-    _answer(call, said, f"{out} ({how})")
+    answer(call, said, f"{out} ({how})")
     return 0
 
 
@@ -117,7 +79,7 @@ def image(call: Call, name: str) -> int:
     from lab import image, synth
 
     found = image.describe(synth.synth(call.home(), {}).path, name)
-    _answer(call, found, "\n".join(image.lines(found)))
+    answer(call, found, "\n".join(image.lines(found)))
     return 0
 
 
@@ -138,7 +100,7 @@ def adapt(call: Call, /, path: str, missing: tuple[str, ...], **given: str | Non
     named = bool(call.config or os.environ.get("LAB_CONFIG"))
     found = adapt.adapt(call.home(), path, options, named=named)
     text = found.pop("text")
-    _answer(call, found, text)
+    answer(call, found, text)
     return 0
 
 
@@ -185,7 +147,7 @@ def up(call: Call, port: int | None, dataset: str | None, size: str | None) -> i
         chosen = up.PORT if port is None else port
         server = up.up(call.home(), progress, port=chosen, size=size, dataset=dataset)
     said = {"endpoint": server.endpoint, "pid": server.pid, "region": server.region, "root": str(server.root)}
-    _answer(call, said, f'running at {server.endpoint}; point a client at it: eval "$(lab env)"; end it: lab down')
+    answer(call, said, f'running at {server.endpoint}; point a client at it: eval "$(lab env)"; end it: lab down')
     return 0
 
 
@@ -200,7 +162,7 @@ def down(call: Call, quiet: bool) -> int:
     server = up.down(call.home())
     if not quiet:
         said = f"ended the embedded AWS at {server.endpoint}" if server else "nothing was running"
-        _answer(call, {"ended": server.pid if server else None}, said)
+        answer(call, {"ended": server.pid if server else None}, said)
     return 0
 
 
@@ -213,7 +175,7 @@ def status(call: Call) -> int:
 
     found = up.status(call.home())
     if call.as_json:
-        _print_json(found)
+        print_json(found)
     else:
         show.status(found)
     return 0
@@ -232,7 +194,7 @@ def env(call: Call) -> int:
     lines = [f"export {name}={shlex.quote(value)}" for name, value in found.items()]
     if os.environ.get("AWS_PROFILE"):
         lines.append("unset AWS_PROFILE")
-    _answer(call, found, "\n".join(lines))
+    answer(call, found, "\n".join(lines))
     return 0
 
 
@@ -248,12 +210,12 @@ def logs(call: Call, job: str | None, lines: int | None) -> int:
     if job is None:
         rows = logs.every(call.home())
         said = [{"where": log.where, "name": log.name, "path": str(log.path)} for log in rows]
-        _answer(call, said, "\n".join(f"{log.where:<46} {log.name}" for log in rows) or "no log yet")
+        answer(call, said, "\n".join(f"{log.where:<46} {log.name}" for log in rows) or "no log yet")
         return 0
     log = logs.find(call.home(), job)
     whole = log.path.read_text(encoding="utf-8", errors="replace")
     text = whole if lines is None else "\n".join(launch.last_lines(log.path, lines))
-    _answer(call, {"where": log.where, "name": log.name, "path": str(log.path), "text": text}, text.rstrip("\n"))
+    answer(call, {"where": log.where, "name": log.name, "path": str(log.path), "text": text}, text.rstrip("\n"))
     return 0
 
 
@@ -266,7 +228,7 @@ def report(call: Call, run: str | None) -> int:
     from lab import report
 
     path = report.render(call.home().run(run))
-    _answer(call, {"report": str(path)}, str(path))
+    answer(call, {"report": str(path)}, str(path))
     return 0
 
 
@@ -293,7 +255,7 @@ def reject(call: Call, version: str | None) -> int:
     from lab import release
 
     package = release.reject(call.server(), version)
-    _answer(call, vars(package), f"version {package.version} is {package.approval}")
+    answer(call, vars(package), f"version {package.version} is {package.approval}")
     return 0
 
 
@@ -307,12 +269,12 @@ def invoke(call: Call, file: Path, content_type: str | None) -> int:
     from lab import registry, stack
 
     deployed = stack.deployed(call.server().engine())
-    answer = registry.invoke(deployed, file.read_bytes(), content_type or registry.content_type_of(file))
+    said = registry.invoke(deployed, file.read_bytes(), content_type or registry.content_type_of(file))
     best = [
         f"{row['label']}  {row['confidence']:.3f}" if "label" in row else f"{row['value']:.6g}"
-        for row in answer["predictions"]
+        for row in said["predictions"]
     ]
-    _answer(call, answer, "\n".join([*best, f"model version {answer['model_version']}"]))
+    answer(call, said, "\n".join([*best, f"model version {said['model_version']}"]))
     return 0
 
 
@@ -338,12 +300,15 @@ def bench(call: Call, name: str, dataset: str | None) -> int:
     return 0
 
 
+lab.add_command(device)
+
+
 def _end(call: Call, result: Result) -> int:
     """Prints a finished run and gives its exit code."""
     from lab import show
 
     if call.as_json:
-        _print_json(result.record)
+        print_json(result.record)
     else:
         show.summary(result.record, result.folder)
         if result.note:
@@ -354,17 +319,6 @@ def _end(call: Call, result: Result) -> int:
     return 0
 
 
-def _answer(call: Call, document: Any, text: str) -> None:
-    if call.as_json:
-        _print_json(document)
-    else:
-        click.echo(text)
-
-
-def _print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=1, default=str))
-
-
 def _tell(call: Call, problem: LabError, *, document: bool = True) -> None:
     """An error for people on stderr; with --json also as the one document, unless a record was that already."""
     from lab import show
@@ -372,7 +326,7 @@ def _tell(call: Call, problem: LabError, *, document: bool = True) -> None:
     show.error(problem)
     if call.as_json and document:
         kind = type(problem).__name__
-        _print_json({"error": {"kind": kind, "message": problem.message, "hint": problem.hint}})
+        print_json({"error": {"kind": kind, "message": problem.message, "hint": problem.hint}})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

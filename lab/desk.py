@@ -6,11 +6,19 @@ the group `<prefix>-core`, the first ones in `-canary`, the others in `-fleet`. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from moto.iot.models import iot_backends
 
+from lab.artifacts import ArtifactError
 from lab.device import Device
+from lab.errors import LabError
 from lab.fleet import ControlPlane, Deployment
 from lab.jobs import Execution
+from lab.lifecycle import ComponentFailed
+from lab.recipe import RecipeError
 
 ROLES = ("core", "canary", "fleet")
 MARK = "-desk-"
@@ -43,6 +51,32 @@ class Desk:
                 self._retire(thing, groups)
         for number, mine in wanted.items():
             self._enlist(f"{prefix}{MARK}{number}", groups, {f"{prefix}-{one}" for one in mine}, len(wanted) == 1)
+
+    def answer(self, request: Mapping[str, Any]) -> Any:
+        """What the command line asks of the devices (`lab.devices`, `lab.push`). Raises LabError."""
+        if request["do"] == "switch":
+            chosen = [self._device(thing) for thing in request["things"]]
+            for one in chosen:
+                one.faults.switch(str(request["fault"]), bool(request["on"]))
+            return {one.thing: one.faults.on() for one in chosen}
+        if request["do"] == "install":
+            return {"error": self._install(self._device(request["thing"]), request)}
+        return {thing: one.faults.on() for thing, one in self.devices.items()}
+
+    def _device(self, thing: str) -> Device:
+        if thing not in self.devices:
+            raise LabError(f"no device is called {thing!r}", f"there are: {', '.join(self.devices)}")
+        return self.devices[thing]
+
+    def _install(self, device: Device, request: Mapping[str, Any]) -> str | None:
+        """A local deployment; why it failed, None when it did not."""
+        files = {name: Path(path).read_bytes() for name, path in request["files"].items()}
+        digested, _ = self.plane.digested(str(request["recipe"]).encode())
+        try:
+            device.install(digested, files)
+        except (ComponentFailed, ArtifactError, RecipeError) as error:
+            return str(error)
+        return None
 
     def stop(self) -> None:
         """Ends every component and closes every IPC socket."""

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from platform import machine
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -97,7 +96,7 @@ class Core:
     thing: str
     status: str = "HEALTHY"
     version: str = ""
-    architecture: str = field(default_factory=lambda: {"x86_64": "amd64", "arm64": "aarch64"}.get(machine(), machine()))
+    architecture: str = recipes.HERE
     reported: datetime = field(default_factory=now)
     installed: dict[str, dict[str, Any]] = field(default_factory=dict)
     executions: dict[str, Execution] = field(default_factory=dict)
@@ -141,7 +140,7 @@ class ControlPlane:
                 f"Component [{parsed.name} : {parsed.version}] for account [{self.engine.account}] "
                 f"already exists with state: [{there.state}]",
             )
-        digested, errors = self._digest(document)
+        digested, errors = self.digested(document)
         component = Component(
             self.arn("components", f"{parsed.name}:versions:{parsed.version}"),
             recipes.parse(digested),
@@ -158,7 +157,7 @@ class ControlPlane:
             self.components.setdefault(parsed.name, {})[parsed.version] = component
         return component
 
-    def _digest(self, document: bytes) -> tuple[bytes, dict[str, str]]:
+    def digested(self, document: bytes) -> tuple[bytes, dict[str, str]]:
         """The recipe with Digest and Algorithm at each artefact, and what could not be read, by uri."""
         raw = json.loads(document)
         errors: dict[str, str] = {}

@@ -19,7 +19,7 @@ from moto.core.responses import ActionResult, BaseResponse
 from moto.core.utils import camelcase_to_underscores
 from moto.greengrass import urls as v1
 
-from lab import jobs
+from lab import door, jobs
 from lab.desk import Desk
 from lab.engine import Engine
 from lab.fleet import Component, ControlPlane, Core, Deployment, ServiceError
@@ -40,7 +40,9 @@ def install(engine: Engine) -> None:
     jobs.install(_PLANES["plane"])
     v1.url_paths["{0}/greengrass/v2/(?P<rest>.+)$"] = GreengrassV2Response.dispatch
     v1.url_paths["{0}/tags/(?P<rest>.+)$"] = GreengrassV2Response.dispatch
-    _DESKS.append(Desk(_PLANES["plane"]))
+    desk = Desk(_PLANES["plane"])
+    _DESKS.append(desk)
+    door.serve("device", desk.answer)
 
 
 def desks() -> list[Desk]:

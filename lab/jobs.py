@@ -178,7 +178,7 @@ class Job:
                 timer = threading.Timer(self._minutes * self._pace.timeout_s, self._expire, (execution,))
                 timer.daemon = True
                 timer.start()
-            if execution.ended:
+            if status in ENDED:
                 self._judge()
             self._show()
             return True
@@ -196,16 +196,19 @@ class Job:
             self._show()
 
     def _roll(self, limit: Rate) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._rolling = False
-                    self._show()
-                    return
-                self._tell(self._waiting.popleft())
-                succeeded = sum(one.status == "SUCCEEDED" for one in self.executions.values())
-                pause = self._pace.rollout_s / limit.at(len(self.executions), succeeded)
+        while (pause := self._next(limit)) is not None:
             self._over.wait(pause)
+
+    def _next(self, limit: Rate) -> float | None:
+        """Tells one more; seconds until the next, None when there is nobody left to tell."""
+        with self._lock:
+            self._rolling = bool(self._waiting)
+            if not self._rolling:
+                self._show()
+                return None
+            self._tell(self._waiting.popleft())
+            succeeded = sum(one.status == "SUCCEEDED" for one in self.executions.values())
+            return self._pace.rollout_s / limit.at(len(self.executions), succeeded)
 
     def _tell(self, thing: str) -> None:
         execution = self.executions[thing] = Execution(self.deployment, thing)

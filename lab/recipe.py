@@ -9,15 +9,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from platform import machine
 from typing import Any
 
+# This machine's architecture in Greengrass' words.
+HERE = {"x86_64": "amd64", "arm64": "aarch64"}.get(machine(), machine())
 MAX_BYTES = 16 * 1024
 # What nucleus lite 2.6.0 took of a configuration; it failed at 2 KB and 110 keys, and never answered a job of 6 KB.
 MOST_TEXT = 1024
 MOST_KEYS = 80
 MOST_JOB = 6 * 1024
 PHASES = ("install", "run", "startup", "shutdown", "recover", "bootstrap")
-_TOP = {
+TOP = {
     "RecipeFormatVersion",
     "ComponentName",
     "ComponentVersion",
@@ -29,10 +32,10 @@ _TOP = {
     "Manifests",
     "Lifecycle",
 }
-_MANIFEST = {"Name", "Platform", "Lifecycle", "Selections", "Artifacts"}
-_ARTIFACT = {"Uri", "Unarchive", "Permission", "Digest", "Algorithm"}
+MANIFEST = {"Name", "Platform", "Lifecycle", "Selections", "Artifacts"}
+ARTIFACT = {"Uri", "Unarchive", "Permission", "Digest", "Algorithm"}
 _SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
-_VARIABLE = re.compile(
+VARIABLE = re.compile(
     r"\{(artifacts:path|artifacts:decompressedPath|kernel:rootPath|iot:thingName|work:path|configuration:(/[^{}]*))\}"
 )
 
@@ -101,7 +104,7 @@ def parse(document: bytes | str) -> Recipe:
     except ValueError as error:
         raise RecipeError(f"the recipe is not JSON: {error}") from error
     _check(isinstance(raw, dict), "the recipe is not a JSON object")
-    _check(not set(raw) - _TOP, f"the recipe has unknown keys: {sorted(set(raw) - _TOP)}")
+    _check(not set(raw) - TOP, f"the recipe has unknown keys: {sorted(set(raw) - TOP)}")
     _check(raw.get("RecipeFormatVersion") == "2020-01-25", "RecipeFormatVersion is not 2020-01-25")
     name, version = raw.get("ComponentName"), raw.get("ComponentVersion")
     _check(
@@ -129,18 +132,20 @@ def parse(document: bytes | str) -> Recipe:
 
 
 def _manifest(manifests: list[Any]) -> dict[str, Any]:
-    """The first manifest for Linux; lite ignores one whose platform names no `runtime`."""
+    """The first manifest for this machine; lite ignores one whose platform names no `runtime`."""
     for manifest in manifests:
         _check(isinstance(manifest, dict), "a manifest is not an object")
-        _check(not set(manifest) - _MANIFEST, f"a manifest has unknown keys: {sorted(set(manifest) - _MANIFEST)}")
+        _check(not set(manifest) - MANIFEST, f"a manifest has unknown keys: {sorted(set(manifest) - MANIFEST)}")
         platform = manifest.get("Platform") or {}
-        if platform.get("os", "*") in ("linux", "*", "all") and "runtime" in platform:
+        fits = platform.get("os", "*") in ("linux", "*", "all") and platform.get("architecture", "*") in ("*", HERE)
+        if fits and "runtime" in platform:
             return dict(manifest)
-    raise RecipeError('no manifest is for {"os": "linux", "runtime": "*"}; nucleus lite ignores one without runtime')
+    wanted = f'{{"os": "linux", "architecture": "{HERE}", "runtime": "*"}}'
+    raise RecipeError(f"no manifest is for {wanted}; nucleus lite ignores one without runtime")
 
 
 def _artifact(item: Any) -> Artifact:
-    _check(isinstance(item, dict) and not set(item) - _ARTIFACT, f"an artifact has keys other than {sorted(_ARTIFACT)}")
+    _check(isinstance(item, dict) and not set(item) - ARTIFACT, f"an artifact has keys other than {sorted(ARTIFACT)}")
     uri, unarchive = str(item.get("Uri", "")), item.get("Unarchive", "NONE")
     _check(re.fullmatch(r"s3://[^/]+/.+", uri), f"artifact Uri {uri!r} is not s3://bucket/key")
     _check(unarchive in ("NONE", "ZIP"), f"{uri}: Unarchive is NONE or ZIP")
@@ -180,9 +185,9 @@ def interpolate(text: str, variables: Mapping[str, str], configuration: Mapping[
             found = found[key]
         return found if isinstance(found, str) else json.dumps(found)
 
-    rest = _VARIABLE.sub("", text)
+    rest = VARIABLE.sub("", text)
     _check("{" not in rest, f"a script has a brace that is no recipe variable; nucleus lite stops there: {text!r}")
-    return _VARIABLE.sub(value, text)
+    return VARIABLE.sub(value, text)
 
 
 def check_configuration(configuration: Mapping[str, Any], where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,9 @@ from rich.text import Text
 from lab import metric
 from lab.doctor import Finding
 from lab.errors import FlowFailed, GateRefused, LabError
+
+if TYPE_CHECKING:
+    from lab.push import Pushed
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -112,6 +115,28 @@ def status(found: Mapping[str, Any]) -> None:
     console.print(Text(f"endpoint      {endpoint['name']} {endpoint['status']}" if endpoint else "endpoint      none"))
     devices = [{**row, "groups": ", ".join(row["groups"])} for row in found["edge"]["devices"]]
     _table(console, "devices", ("thing", "groups", "status", "model_version"), devices)
+
+
+def devices(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The desk's fleet, a line for each device."""
+    shown = [
+        {
+            **row,
+            "groups": ", ".join(row["groups"]),
+            "faults": ", ".join(row["faults"]) or None,
+            "telemetry": row["telemetry"] and row["telemetry"]["sent"],
+        }
+        for row in rows
+    ]
+    columns = ("thing", "groups", "status", "model_version", "telemetry", "faults")
+    _table(Console(highlight=False), "devices", columns, shown)
+
+
+def verdicts(pushed: Pushed) -> None:
+    """What each device made of a model that was pushed."""
+    words = {True: "accepted", False: "refused", None: "not seen"}
+    rows = [{**vars(one), "verdict": words[one.accepted]} for one in pushed.verdicts]
+    _table(Console(highlight=False), f"version {pushed.version}", ("thing", "verdict", "reason", "detail"), rows)
 
 
 def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

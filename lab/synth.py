@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import processes
+from lab import processes, recipelint
 from lab.errors import LabError, SynthError
 from lab.home import Home
 
@@ -49,6 +49,7 @@ def synth(home: Home, overrides: Mapping[str, Mapping[str, Any]]) -> Assembly:
     else:
         _synthesize(home, overrides, path)
         _prune(home.synth, keep=path)
+    check_recipes(path, home.repo)
     return Assembly(path, digest, cached, time.monotonic() - started)
 
 
@@ -57,8 +58,20 @@ def given(directory: Path) -> Assembly:
     started = time.monotonic()
     if not (directory / "lab.json").is_file():
         raise SynthError(f"{directory} is no assembly of this lab: it has no lab.json", "write one: lab synth")
+    check_recipes(directory)
     digest = _digest((str(path.relative_to(directory)), path.read_bytes()) for path in _files(directory))
     return Assembly(directory.resolve(), digest, True, time.monotonic() - started)
+
+
+def check_recipes(assembly: Path, sources: Path | None = None) -> None:
+    """Raises SynthError with every rule that a recipe of the assembly, or below `sources`, breaks."""
+    found = recipelint.every(assembly, sources)
+    if found:
+        lines = "\n  ".join(str(finding) for finding in found)
+        raise SynthError(
+            f"component recipes that a real nucleus would not run as meant:\n  {lines}",
+            "they come from edge/recipes; lab/recipelint.py says why each rule is there",
+        )
 
 
 def publish(assembly: Assembly, directory: Path) -> None:

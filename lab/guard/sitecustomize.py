@@ -129,9 +129,9 @@ def skew(seconds: float) -> None:
     """Puts time and datetime `seconds` ahead. File times, SQLite's and other libraries' own clocks stay."""
     import datetime as module
     import time
+    from datetime import datetime as real
 
     true = {name: getattr(time, name) for name in ("time", "time_ns", "gmtime", "localtime", "ctime", "clock_gettime")}
-    real = module.datetime
 
     class Kind(type):
         def __instancecheck__(cls, instance: object) -> bool:

@@ -17,6 +17,7 @@ COMMANDS = [
     "adapt",
     "approve",
     "bench",
+    "device",
     "doctor",
     "down",
     "env",

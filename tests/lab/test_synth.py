@@ -38,7 +38,7 @@ def test_nothing_changed_means_nothing_synthesized(home: Home) -> None:
     assert not first.cached and second.cached and first.path == second.path
 
 
-@pytest.mark.parametrize("change", ["infra/app.py", "models/__init__.py", "edge/recipes/model.json", "lab.toml"])
+@pytest.mark.parametrize("change", ["infra/app.py", "models/__init__.py", "edge/recipes/README.md", "lab.toml"])
 def test_a_changed_input_synthesizes_again(home: Home, change: str) -> None:
     first = synth.synth(home, {})
     (home.repo / change).parent.mkdir(exist_ok=True)

@@ -1,0 +1,64 @@
+"""One call of the command line: its global options, and how commands answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from lab.home import Home
+    from lab.launch import Server
+    from lab.progress import Progress
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class Call:
+    """The global options of one call, and whether its answer is to be JSON."""
+
+    config: str | None = None
+    debug: bool = False
+    as_json: bool = False
+
+    def home(self) -> Home:
+        from lab import home
+
+        return home.find(self.config)
+
+    def server(self) -> Server:
+        """The embedded AWS that `up` started."""
+        from lab import up
+
+        return up.required(self.home())
+
+    def progress(self) -> Progress:
+        from lab.progress import progress
+
+        return progress(to_stderr=self.as_json)
+
+
+def json_option(command: Command) -> Command:
+    """Adds `--json` to a command."""
+
+    def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        context.find_object(Call).as_json = value  # type: ignore[union-attr]
+
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=remember, help="Print one JSON document on stdout."
+    )(command)
+
+
+def answer(call: Call, document: Any, text: str) -> None:
+    if call.as_json:
+        print_json(document)
+    else:
+        click.echo(text)
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=1, default=str))

@@ -3,13 +3,17 @@
     python3 -m edge.install --work DIR --version V
 
 Writes `<work>/python-<version>`, which startup runs. Where the interpreter has every pin already (a prepared image,
-the desk) it stands for that interpreter; else for a virtual environment made here, which wants a package index.
+the desk) it stands for that interpreter; else for a virtual environment made here: from the wheelhouse that came beside
+the bundle and fits this device (its `wheelhouse.json` says), each file by its hash and without any network; where none
+fits, from a package index.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
+import platform
 import re
 import shlex
 import shutil
@@ -34,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = unmet(listing.read_text("utf-8").splitlines())
     if missing:
         print(f"making an environment for {', '.join(missing)}", flush=True)  # noqa: T201
+        wheels = wheelhouse(listing.parent.parent)
+        print(f"from {wheels.name if wheels else 'the package index'}", flush=True)  # noqa: T201
         try:
-            python = environment(args.work / f"venv-{args.version}", listing)
+            python = environment(args.work / f"venv-{args.version}", listing, wheels)
         except subprocess.CalledProcessError as error:
             print(f"{shlex.join(map(str, error.cmd))} exited with {error.returncode}", file=sys.stderr)  # noqa: T201
             return 1
@@ -69,13 +75,26 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def environment(folder: Path, listing: Path) -> Path:
+def wheelhouse(beside: Path) -> Path | None:
+    """The folder of wheels for this machine and this Python; None when no such one came along."""
+    here = {"machine": platform.machine(), "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    for about in sorted(beside.glob("*/wheelhouse.json")):
+        if json.loads(about.read_text("utf-8")) == here:
+            return about.parent
+    return None
+
+
+def environment(folder: Path, listing: Path, wheels: Path | None = None) -> Path:
     """A virtual environment with the requirements, made new; gives its interpreter. Raises CalledProcessError."""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
-    pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-r", str(listing)]
-    subprocess.run(pip, check=True)
+    pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+    if wheels is not None:
+        # Every file in it, those that the pins require in turn included, has its hash in the wheelhouse's own list.
+        pip += ["--no-index", "--find-links", str(wheels), "--require-hashes", "--only-binary", ":all:"]
+        listing = wheels / REQUIREMENTS
+    subprocess.run([*pip, "-r", str(listing)], check=True)
     return python
 
 

@@ -188,6 +188,11 @@ class Edge(Table):
 
     `devices` and `canaries` say how many cores the desk simulates, and how many of them receive a model first; the
     devices of an account are real, and join the groups that their owner puts them into.
+
+    What the runtime on every device is configured with: the `source` that it looks at, seconds between its telemetry
+    (`telemetry_s`), disk for messages that wait (`spool_mb`), space left free (`free_mb`), samples kept for labelling
+    in a day (`capture_per_day`, 0 for none) and whether with their content (`capture_inputs`), and the Ed25519 key
+    that must have signed a model (`public_key`, 32 bytes in base64). edge/settings.py says more.
     """
 
     devices: Annotated[int, Field(ge=1, le=50)] = 5
@@ -201,6 +206,13 @@ class Edge(Table):
     silent_minutes: Annotated[float, Field(ge=1, le=12 * 60)] = 5.0
     rollout_per_minute: Annotated[int, Field(ge=1, le=1000)] = 10
     rollout_factor: Annotated[float, Field(ge=1.1, le=5)] = 2.0
+    source: Annotated[str, Field(min_length=1, max_length=500)] = "inbox"
+    telemetry_s: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0
+    spool_mb: Annotated[float, Field(ge=1, le=10_000)] = 8.0
+    free_mb: Annotated[int, Field(ge=0)] = 16
+    capture_per_day: Annotated[int, Field(ge=0, le=100_000)] = 0
+    capture_inputs: bool = True
+    public_key: Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{43}=)?$")] = ""
 
 
 class Budget(Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,12 +32,13 @@ class Fleet(Construct):
         self, scope: Construct, id: str, *, settings: Settings, names: Names, lake: Lake, staging: Staging
     ) -> None:
         super().__init__(scope, id)
-        self._names = names
+        self._names, self._settings, self._bucket = names, settings, lake.data.bucket_name
         edge = bundles.running(bundles.EDGE, settings.at_the_edge)
         self.runtime_component = names.component("Inference")
         self.model_component = names.component("Model")
         self.groups = {name: self._group(name) for name in ("core", "canary", "fleet")}
         self.bundle = staging.asset(self, "Bundle", staging.archive(edge))
+        self._wheels = self._wheelhouse(staging)
         self._device(lake)
         recipe = (staging.root / "edge/recipes/inference.json").read_text("utf-8")
         self.runtime_version = self._version(recipe, edge.files(staging.root))
@@ -50,6 +52,11 @@ class Fleet(Construct):
     def group_arn(self, name: str) -> str:
         """ARN of one of the three groups."""
         return self.groups[name].attr_arn
+
+    def _wheelhouse(self, staging: Staging) -> list[s3_assets.Asset]:
+        """What `lab wheelhouse` gathered, by machine: a device then installs without any network."""
+        archives = sorted((staging.root / "wheelhouse").glob("wheels-*.zip"))
+        return [staging.asset(self, path.stem, staging.write(path.name, path.read_bytes())) for path in archives]
 
     def _group(self, name: str) -> iot.CfnThingGroup:
         descriptions = {
@@ -72,7 +79,7 @@ class Fleet(Construct):
             trusts=iam.ServicePrincipal("credentials.iot.amazonaws.com"),
             description="A device fetches component artefacts and nothing else",
             allows=[
-                Allow(actions=["s3:GetObject"], on=[object_arn(self.bundle)]),
+                Allow(actions=["s3:GetObject"], on=[object_arn(one) for one in (self.bundle, *self._wheels)]),
                 lake.read("releases/"),
                 Allow(
                     actions=["s3:GetBucketLocation"],
@@ -128,8 +135,27 @@ class Fleet(Construct):
     def _version(self, recipe: str, files: Mapping[str, bytes]) -> str:
         """A component version cannot change, so its number follows from recipe, names and code."""
         content = {**files, "recipe": recipe.encode(), "prefix": self._names.prefix.encode()}
+        content |= {f"wheels-{number}": one.asset_hash.encode() for number, one in enumerate(self._wheels)}
+        # Without the bucket, whose name is a reference that synthesis numbers as it comes.
+        configured = {key: value for key, value in self._configured().items() if key != "bucket"}
+        content["configuration"] = json.dumps(configured).encode()
         number = int(hashlib.sha256(archives.digest(content).encode()).hexdigest()[:7], 16)
         return f"1.0.{number}"
+
+    def _configured(self) -> dict[str, Any]:
+        """What `[edge]` says to the runtime, in the words of edge/settings.py; its own defaults are left out."""
+        edge = self._settings.edge
+        said = {
+            "source": edge.source,
+            "interval_s": edge.telemetry_s,
+            "spool_mb": edge.spool_mb,
+            "free_mb": edge.free_mb,
+            "drift_psi": edge.drift_psi,
+        }
+        if edge.capture_per_day:
+            said |= {"capture_per_day": edge.capture_per_day, "capture_inputs": edge.capture_inputs}
+            said["bucket"] = self._bucket
+        return {**said, **({"public_key": edge.public_key} if edge.public_key else {})}
 
     def _runtime(self, recipe: str) -> None:
         filled = {
@@ -142,7 +168,13 @@ class Fleet(Construct):
         }
         for placeholder, value in filled.items():
             recipe = recipe.replace(placeholder, value)
-        component = greengrass.CfnComponentVersion(self, "Runtime", inline_recipe=recipe)
+        document = json.loads(recipe)
+        document["ComponentConfiguration"]["DefaultConfiguration"] |= self._configured()
+        rights = {"Read": "ALL", "Execute": "NONE"}
+        document["Manifests"][0]["Artifacts"] += [
+            {"Uri": uri(one), "Unarchive": "ZIP", "Permission": rights} for one in self._wheels
+        ]
+        component = greengrass.CfnComponentVersion(self, "Runtime", inline_recipe=json.dumps(document))
         deployment = greengrass.CfnDeployment(
             self,
             "RuntimeDeployment",

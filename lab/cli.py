@@ -84,6 +84,23 @@ def image(call: Call, name: str) -> int:
 
 
 @lab.command()
+@click.option("--machine", type=click.Choice(["x86_64", "aarch64"]), default="x86_64", help="As `uname -m` says there.")
+@click.option("--python", default="3.11", show_default=True, metavar="VERSION", help="The device's Python.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="wheelhouse", help="Where it goes.")
+@click.option("--resolve", is_flag=True, help="Say which wheels it would be, and download none.")
+@json_option
+@click.pass_obj
+def wheelhouse(call: Call, machine: str, python: str, out: Path, resolve: bool) -> int:
+    """Gather the wheels that a device installs from without a network, with hashes and a bill of materials."""
+    from lab import wheelhouse
+
+    home = call.home()
+    found = wheelhouse.resolve(home, machine, python) if resolve else wheelhouse.build(home, machine, python, out)
+    _answer(call, found, "\n".join(wheelhouse.lines(found)))
+    return 0
+
+
+@lab.command()
 @click.argument("path")
 @click.option("--target", metavar="COLUMN", help="The column to predict.")
 @click.option("--task", type=click.Choice(["classification", "regression", "rul", "anomaly"]), help="What is asked.")

@@ -23,7 +23,7 @@ from lab import processes, recipelint
 from lab.errors import LabError, SynthError
 from lab.home import Home
 
-FOLDERS = ("infra", "models", "pipelines", "edge")
+FOLDERS = ("infra", "models", "pipelines", "edge", "wheelhouse")
 FILES = ("pyproject.toml", "requirements.lock", "cdk.json")
 KEEP = 8
 

@@ -52,7 +52,7 @@ def test_a_bundle_without_its_requirements_fails_by_name(bundle: Path) -> None:
 def test_an_environment_that_cannot_be_made_fails_by_the_command(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(folder: Path, listing: Path) -> Path:
+    def refuse(folder: Path, listing: Path, wheels: Path | None) -> Path:
         raise subprocess.CalledProcessError(1, ["pip", "install", "-r", str(listing)])
 
     listing = Path(install.__file__).parents[1] / "requirements.txt"

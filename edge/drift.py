@@ -11,16 +11,22 @@ from models.runtime import Batch
 
 WINDOW = 100  # samples; the index of fewer is noise, and would raise the alarm of a device that just started
 WORST = 3
+ALPHA, EFFECT = 0.01, 0.25
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One full window: its worst stability index, its worst Kolmogorov-Smirnov distance, and the worst features."""
+    """One full window: its worst stability index, its worst Kolmogorov-Smirnov distance, and the worst features.
+
+    `moved` says that the window is further from the training data than is allowed, and than chance explains: of windows
+    of unmoved data one in a hundred at most says so.
+    """
 
     psi: float
     ks: float | None
     seen: int
     features: dict[str, list[float]] = field(default_factory=dict)
+    moved: bool = False
 
 
 class Drift:
@@ -39,17 +45,17 @@ class Drift:
                 self._identity, self._watch, self.moved = serving.identity, serving.model.watch(), False
             self._watch.add(batch)
 
-    def take(self) -> Reading | None:
-        """A full window, after which another starts; None while it fills."""
+    def take(self, effect: float = EFFECT) -> Reading | None:
+        """A full window, after which another starts; None while it fills. `effect` is the index that is allowed."""
         with self._lock:
             if self._watch is None or self._watch.seen < WINDOW:
                 return None
-            scores, seen = self._watch.score(), int(self._watch.seen)
+            found = self._watch.judge(ALPHA, effect)
             self._watch.reset()
-        worst = sorted(scores.items(), key=lambda one: -one[1])[:WORST]
         return Reading(
-            psi=round(max(scores.values(), default=0.0), 4),
-            ks=None,
-            seen=seen,
-            features={name: [round(value, 4)] for name, value in worst},
+            psi=round(found.psi, 4),
+            ks=round(found.ks, 4),
+            seen=found.samples,
+            features={one.name: [round(one.psi, 4), round(one.ks, 4)] for one in found.features[:WORST]},
+            moved=found.alarm,
         )

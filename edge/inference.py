@@ -305,13 +305,12 @@ class Service:
 
     def _report(self) -> None:
         serving = self.switch.current
-        reading = self.drift.take()
+        reading = self.drift.take(self.settings.drift_psi)
         if reading is not None:
-            moved = reading.psi > self.settings.drift_psi
-            if moved and not self.drift.moved:
+            if reading.moved and not self.drift.moved:
                 worst = ", ".join(reading.features)
-                self._note(Event("drift", serving.version if serving else "", "psi", f"{reading.psi:g} of {worst}"))
-            self.drift.moved = moved
+                self._note(Event("drift", serving.version if serving else "", "psi", f"{reading.psi:g}; {worst}"))
+            self.drift.moved = reading.moved
         state = "DEGRADED" if self.degraded else "SERVING" if serving else "WAITING"
         drops = {**self.forwarder.dropped(), **self.pipeline.frames.dropped, "local": self.results.dropped}
         budget = self.pipeline.budget_ms(serving)

@@ -96,7 +96,7 @@ def wheelhouse(call: Call, machine: str, python: str, out: Path, resolve: bool) 
 
     home = call.home()
     found = wheelhouse.resolve(home, machine, python) if resolve else wheelhouse.build(home, machine, python, out)
-    _answer(call, found, "\n".join(wheelhouse.lines(found)))
+    answer(call, found, "\n".join(wheelhouse.lines(found)))
     return 0
 
 

@@ -19,7 +19,7 @@ def curves(history: Sequence[Mapping[str, Any]], word: str, label: str) -> str:
     if not lines:
         return ""
     values = [value for line in lines.values() for value in line]
-    low, high, ticks = _nice(min(values), max(values))
+    low, high, ticks = nice(min(values), max(values))
     last = max(len(line) for line in lines.values())
 
     def x(epoch: float) -> float:
@@ -58,7 +58,7 @@ def _epoch_ticks(last: int) -> list[int]:
     return [1, *ticks] if step > 1 else ticks
 
 
-def _nice(low: float, high: float) -> tuple[float, float, list[float]]:
+def nice(low: float, high: float) -> tuple[float, float, list[float]]:
     """A range around [low, high] whose ends and ticks are round."""
     span = (high - low) or abs(high) or 1.0
     rough = span / 4
@@ -75,7 +75,7 @@ def intervals(rows: Sequence[tuple[str, Mapping[str, Any]]], metric: str, label:
     if not shown:
         return ""
     numbers = [float(values.get(f"{metric}{end}", values[metric])) for _, values in shown for end in ("_low", "_high")]
-    low, high, ticks = _nice(min(numbers), max(numbers))
+    low, high, ticks = nice(min(numbers), max(numbers))
     left, wide, row = 168, 1000, 34
     height = 14 + row * len(shown) + 26
 
@@ -106,7 +106,7 @@ def scatter(pairs: Sequence[Sequence[float]], label: str) -> str:
     """Points (true, predicted) and the line on which both are equal; empty without points."""
     if not pairs:
         return ""
-    low, high, ticks = _nice(min(map(min, pairs)), max(map(max, pairs)))
+    low, high, ticks = nice(min(map(min, pairs)), max(map(max, pairs)))
     side = HEIGHT + 90
     span = side - TOP - BOTTOM
 

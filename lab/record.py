@@ -168,11 +168,15 @@ def _download(stack: Stack, prefix: str, folder: Path) -> None:
 
 
 def _copy_edge(stack: Stack, root: Path, folder: Path) -> None:
-    """The devices' component logs and the recipes that they run."""
+    """The devices' component logs, their deployments and messages, and the recipes that they run."""
     for log in sorted(root.glob("devices/*/logs/*.log")):
         target = folder / "logs" / "devices" / log.parent.parent.name
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, target / log.name)
+    for lines in sorted(root.glob("devices/*/*.jsonl")):
+        target = folder / "logs" / "devices" / lines.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lines, target / lines.name)
     recipes = sorted(root.glob("devices/*/recipes/*.json"))
     for recipe in recipes:
         (folder / "recipes").mkdir(exist_ok=True)

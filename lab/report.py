@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import flowchart, pictures
+from lab import fleetpicture, flowchart, pictures
 from lab.home import read_json, write_atomically
 from lab.metric import ERRORS, best, leading
 
@@ -73,8 +73,15 @@ def _context(folder: Path) -> dict[str, Any]:
         "contract": _read(folder / "curated" / "contract.json"),
         "shares": Markup(pictures.shares(time_rows, "wall time")),
         "time_rows": time_rows,
+        "fleet": Markup(_fleet(folder, record)),
         "recipes": sorted(path.name for path in folder.glob("recipes/*.json")),
     }
+
+
+def _fleet(folder: Path, record: Mapping[str, Any]) -> str:
+    """The cores of a release over time."""
+    devices = (record.get("edge") or {}).get("devices") or []
+    return fleetpicture.draw(fleetpicture.read(folder / "logs" / "devices", devices))
 
 
 def _scores(history: Sequence[Mapping[str, Any]]) -> str:

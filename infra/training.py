@@ -114,7 +114,7 @@ class Training(Construct):
                 "sagemaker_submit_directory": uri(self._source),
                 **{name: str(getattr(train, name)) for name in TOLD},
                 **self._torchrun(),
-                "run.$": RUN,
+                "execution.$": RUN,
             },
             "InputDataConfig": [
                 {

@@ -113,8 +113,10 @@ def train(
     written, soon after `leaves` has become true on any rank; RankError when another rank fails.
     """
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
-    run = prepared(config, data, ranks or Ranks.alone())
-    checkpoint = Checkpoint(checkpoints, {**asdict(config), "contract": run.contract.digest()}, run.ranks)
+    contract = Contract.load(data / "contract.json")
+    learned, held = _learned(contract, *_tensors(data, "train")), _tensors(data, "validation")
+    run = prepared(config, contract, learned, held, ranks or Ranks.alone())
+    checkpoint = Checkpoint(checkpoints, {**asdict(config), "contract": contract.digest()}, run.ranks)
     done = checkpoint.load(run.model, run.optimizer)
 
     while not _ended(done.history, config):
@@ -178,11 +180,12 @@ class Run:
         return float(self.ranks.add_up(self.total.clone()).item())
 
 
-def prepared(config: Config, data: Path, ranks: Ranks) -> Run:
-    """A new net with everything that training it takes, from a curated folder. Raises TrainingError."""
+def prepared(
+    config: Config, contract: Contract, learned: tuple[Tensor, Tensor], held: tuple[Tensor, Tensor], ranks: Ranks
+) -> Run:
+    """A new net with everything that training it takes; raw tensors and labels to learn from, and held out."""
     torch.manual_seed(config.seed)  # the same weights on each rank
-    contract = Contract.load(data / "contract.json")
-    inputs, labels = _learned(contract, *_tensors(data, "train"))
+    inputs, labels = learned
     speed, rows = Pace.of(config.precision, config.compile, ranks.device), Rows(Share(0, 0, 0))
     model = _built(contract, config, inputs).to(ranks.device)
     if ranks.world > 1:
@@ -207,7 +210,7 @@ def prepared(config: Config, data: Path, ranks: Ranks) -> Run:
         rows=rows,
         inputs=inputs,
         labels=labels,
-        held=_tensors(data, "validation"),
+        held=held,
         total=torch.zeros((), dtype=torch.float64, device=ranks.device),
     )
 

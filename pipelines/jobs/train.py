@@ -90,13 +90,14 @@ def _text(value: Any) -> str:
 def _arguments(argv: Sequence[str] | None) -> tuple[Config, str]:
     """Every field of Config is a hyperparameter of the same name."""
     parser = argparse.ArgumentParser(prog="pipelines/jobs/train.py", allow_abbrev=False)
-    parser.add_argument("--run", default="", help="the execution's name, a tag of the tracked run")
+    # Not `--run`: torchrun takes that for one of its own, wherever it stands.
+    parser.add_argument("--execution", default="", help="the execution's name, a tag of the tracked run")
     for field in fields(Config):
         default = None if field.default is MISSING else field.default
         kind = {"int": int, "float": float}.get(str(field.type), str)
         parser.add_argument(f"--{field.name}", type=kind, default=default, required=field.default is MISSING)
     given = vars(parser.parse_args(argv))
-    run = str(given.pop("run"))
+    run = str(given.pop("execution"))
     return Config(**given), run
 
 

@@ -1,5 +1,6 @@
 """The training job: hyperparameters, folders, log lines, going on after an interruption, and tracking."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -8,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed.run import get_args_parser
 
+from models.train import Config
 from pipelines.jobs import train
 
 LINE = re.compile(r"epoch=(\d+) .*train_loss=[0-9.e+-]+ .*val_accuracy=[0-9.e+-]+;")
@@ -83,6 +86,13 @@ def test_a_hyperparameter_that_does_not_exist_or_fit_is_refused(
     assert says in capsys.readouterr().err
 
 
+def test_no_hyperparameter_is_the_beginning_of_an_option_of_torchrun() -> None:
+    """torchrun reads the script's arguments too, and refuses what two of its own begin with."""
+    options = [text for action in get_args_parser()._actions for text in action.option_strings]
+    told = [f"--{field.name}" for field in dataclasses.fields(Config)] + ["--execution"]
+    assert [name for name in told if any(option.startswith(name) for option in options)] == []
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning")
 def test_a_tracked_run_holds_parameters_and_each_epoch_and_survives_a_restart(
@@ -90,8 +100,8 @@ def test_a_tracked_run_holds_parameters_and_each_epoch_and_survives_a_restart(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folders / 'mlflow.db'}")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "ml-lab-dev")
-    run(caplog, "--epochs", "2", "--run", "run-1")
-    run(caplog, "--epochs", "2", "--run", "run-1")
+    run(caplog, "--epochs", "2", "--execution", "run-1")
+    run(caplog, "--epochs", "2", "--execution", "run-1")
     import mlflow
 
     client = mlflow.MlflowClient()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -25,6 +26,7 @@ AHEAD = 64 * PAGE
 # SQLite's own pages, indexes and what a deletion leaves half empty: of the file's limit this share is for messages.
 FILLED = 0.6
 IN_MEMORY = 256
+AGES_S = 60.0  # seconds between looks for messages that are too old
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +58,7 @@ class Spool:
         self._lock = threading.Lock()
         self._memory: deque[Message] = deque()
         self._keys = 0
+        self._looked_at = -math.inf
         # Delivered, but the disk did not let them go yet: not to be sent for ever.
         self._sent: dict[int, int] = {}
         self._room = int((limit - 2 * AHEAD) * FILLED)
@@ -202,8 +205,10 @@ class Spool:
 
     def _prune(self, coming: int, rank: int = ALERT) -> None:
         """Gives up what is too old, then what is less important than `rank`, or as important and older."""
-        old = self._clock() - self.max_age_s
-        self._give_up("rank > 0 AND created < ?", (old,))
+        now = self._clock()
+        if abs(now - self._looked_at) >= AGES_S:  # it reads the whole table
+            self._looked_at = now
+            self._give_up("rank > 0 AND created < ?", (now - self.max_age_s,))
         while self._bytes + coming > self._room:
             row = self._connection.execute(
                 "SELECT key, rank FROM message WHERE rank >= ? ORDER BY rank DESC, key LIMIT 1", (rank,)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import bench_etl, bench_export, bench_serve, launch, processes
+from lab import bench_device, bench_etl, bench_export, bench_serve, launch, processes
 from lab.errors import LabError
 from lab.home import Home
 
@@ -49,6 +49,7 @@ def _run(home: Home, root: Path, dataset: str | None) -> Row:
 
 
 BENCHES: dict[str, Callable[[Home, str | None], Iterator[Row]]] = {
+    "device": bench_device.device,
     "flow": flow,
     "etl": bench_etl.etl,
     "export": bench_export.export,

@@ -172,7 +172,7 @@ class Pipeline:
 
 def rows(prediction: Prediction) -> list[dict[str, Any]]:
     """Each answer of a batch: label, confidence and entropy as a share of the largest possible, or the value."""
-    if not prediction.labels:
+    if not prediction.classes:
         return [{"value": value} for value in prediction.values.tolist()]
     shares = np.clip(prediction.probabilities, 1e-12, 1.0)
     most = np.log(max(2, shares.shape[1]))

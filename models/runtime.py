@@ -63,13 +63,18 @@ class PackageError(Exception):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answers to one batch: `answers` [N, K] float32, and `labels`, the N most likely class names.
+    """Answers to one batch: `answers` [N, K] float32, and the names of the K classes.
 
-    Answers are probabilities, whose rows sum to one, or values [N, 1] in the target's unit, without labels.
+    Answers are probabilities, whose rows sum to one, or values [N, 1] in the target's unit, without classes.
     """
 
     answers: Floats
-    labels: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The N most likely class names, looked up when asked for; none of a model that gives numbers."""
+        return tuple([self.classes[i] for i in self.answers.argmax(axis=1)]) if self.classes else ()
 
     @property
     def probabilities(self) -> Floats:
@@ -128,10 +133,7 @@ class Model:
         if batch.dtype != self._dtype or batch.shape[1:] != self._shape:
             wanted = "N, " + ", ".join(map(str, self._shape))
             raise ValueError(f"expected {self._dtype} [{wanted}], got {batch.dtype} {list(batch.shape)}")
-        answers = self._engine.run(batch)
-        if not self._classes:
-            return Prediction(answers)
-        return Prediction(answers, tuple([self._classes[i] for i in answers.argmax(axis=1)]))
+        return Prediction(self._engine.run(batch), self._classes)
 
     def predict_bytes(self, files: Sequence[bytes]) -> Prediction:
         """Encoded pictures, or tables as text. Raises features.CorruptSample for one that cannot be read."""

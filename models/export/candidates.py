@@ -133,7 +133,7 @@ class Candidates:
 
         Its peak of memory is that of the larger batch, which is no less.
         """
-        if conditions.batch != 1:
+        if conditions.batch != 1 or made.form.by_batch:
             return None
         for (path, other), found in self._measured.items():
             if (path, other.threads) == (made.package, conditions.threads):

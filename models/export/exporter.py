@@ -57,10 +57,12 @@ class Recipe:
 
     ranges  how the range of an activation follows from the calibration set: minmax, percentile or entropy
     floats  the nodes of the ONNX graph that stay in float, by name
+    bits    of a weight. An x86 core without VNNI adds two products in 16 bits, which overflow in silence; seven cannot
     """
 
     ranges: str = "minmax"
     floats: tuple[str, ...] = ()
+    bits: int = 8
 
 
 PLAIN = Recipe()

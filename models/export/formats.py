@@ -42,6 +42,11 @@ class Format:
     slow: bool = False
 
     @property
+    def by_batch(self) -> bool:
+        """Whether an answer depends on what else is in the batch, from which it takes its ranges."""
+        return self.name.endswith("-dynamic")
+
+    @property
     def quantised(self) -> bool:
         """Whether it is made with calibration data."""
         return "-int8" in self.name

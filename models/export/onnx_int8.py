@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def export(source: Source, form: str, folder: Path, recipe: Recipe = PLAIN) -> E
         if form == "onnx-int8-dynamic":
             _dynamic(ready, folder / onnx.FILE, recipe)
         else:
-            static(ready, folder / onnx.FILE, source, recipe.ranges, leave=recipe.floats)
+            static(ready, folder / onnx.FILE, source, recipe)
     return Exported((onnx.FILE,))
 
 
@@ -59,20 +59,19 @@ def _dynamic(ready: Path, to: Path, recipe: Recipe) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        str(ready), str(to), per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=list(recipe.floats)
-    )
+        str(ready), str(to), per_channel=True, weight_type=QuantType.QInt8, reduce_range=recipe.bits == 7,
+        nodes_to_exclude=list(recipe.floats),
+    )  # fmt: skip
 
 
-def static(
-    ready: Path, to: Path, source: Source, ranges: str, *, leave: Iterable[str] = (), cache: Path | None = None
-) -> None:
-    """Quantises `ready` to `to`, all but the nodes `leave`; ranges are read from `cache`, or left there."""
+def static(ready: Path, to: Path, source: Source, recipe: Recipe, *, cache: Path | None = None) -> None:
+    """Quantises `ready` to `to` by the recipe; ranges are read from `cache`, or left there."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     nodes = format_.load(ready, load_external_data=False).graph.node
-    floats = [*leave, *(node.name for node in nodes if node.op_type in FLOAT)]
+    floats = [*recipe.floats, *(node.name for node in nodes if node.op_type in FLOAT)]
     reader = _Reader(source.calibration.tensors)
-    strides = {} if ranges == "minmax" else {"CalibStridedMinMax": reader.chunk, "CalibPercentile": 99.99}
+    strides = {} if recipe.ranges == "minmax" else {"CalibStridedMinMax": reader.chunk, "CalibPercentile": 99.99}
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it warns of every vector that it does not quantise per channel
@@ -85,7 +84,8 @@ def static(
             per_channel=True,
             activation_type=QuantType.QUInt8,  # signed activations ran 12 times slower on x86
             weight_type=QuantType.QInt8,
-            calibrate_method=getattr(CalibrationMethod, METHODS[ranges]),
+            reduce_range=recipe.bits == 7,
+            calibrate_method=getattr(CalibrationMethod, METHODS[recipe.ranges]),
             nodes_to_exclude=floats,
             extra_options=strides,
             calibration_cache_path=None if cache is None else str(cache),

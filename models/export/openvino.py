@@ -37,13 +37,14 @@ def _converted(source: Source) -> Any:
 
 def _quantised(model: Any, source: Source, recipe: Recipe) -> Any:
     import nncf
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     # NNCF's own ranges are means of minima and maxima, which shrink logits by a fifth to two fifths.
     ranges = AdvancedQuantizationParameters(
         activations_range_estimator_params=getattr(RangeEstimatorParametersSet, ESTIMATORS[recipe.ranges]),
         weights_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+        overflow_fix=OverflowFix.ENABLE if recipe.bits == 7 else OverflowFix.FIRST_LAYER,
     )
     tensors = source.calibration.tensors
     samples = nncf.Dataset([tensors[i : i + 1] for i in range(len(tensors))])

@@ -1,4 +1,4 @@
-"""What is tried when eight bits cost a net too much: other ranges, layers left in float, fine-tuning; in this order.
+"""What is tried when eight bits cost too much: seven, other ranges, layers in float, fine-tuning; in this order.
 
 Each attempt is a candidate like any other, measured in its own process on the samples of the release and judged by the
 same gate. The first that keeps it wins and takes the place of the plain artefact, with the remedy in its row's notes.
@@ -23,11 +23,13 @@ from models.export.trials import Conditions
 SECONDS, TUNING, SCAN = 300.0, 120.0, 60.0
 # So many of the most sensitive layers are left in float, one after the other, but never more than a share of all.
 FLOATS, SHARE = (1, 2, 4, 8), 0.5
-# What each format can be told beside its plain recipe: other ranges, and whether layers can stay in float.
-LADDERS: dict[str, tuple[tuple[str, ...], bool]] = {
-    "onnx-int8": (("percentile", "entropy"), True),
-    "onnx-int8-dynamic": ((), True),
-    "openvino-int8": (("percentile", "entropy"), True),
+# What is changed in a format's recipe, one after the other, each on top of the best so far; whether layers can stay in
+# float.
+SEVEN, PERCENTILE, ENTROPY = {"bits": 7}, {"ranges": "percentile"}, {"ranges": "entropy"}
+LADDERS: dict[str, tuple[tuple[dict[str, Any], ...], bool]] = {
+    "onnx-int8": ((SEVEN, PERCENTILE, ENTROPY), True),
+    "onnx-int8-dynamic": ((SEVEN,), True),
+    "openvino-int8": ((SEVEN, PERCENTILE, ENTROPY), True),
     "executorch-int8": ((), False),
 }
 # What a remedy can mend.
@@ -98,15 +100,14 @@ class _Ladder:
         return {"notes": _joined(self._row["notes"], f"{told}{self._best.row['agreement']:.4f}")}
 
     def _attempts(self) -> Iterator[Attempt]:
-        ranges, leaves = LADDERS[self._row["format"]]
-        for name in ranges:
-            yield from self._attempt(Recipe(name), f"ranges by {name}")
+        changes, leaves = LADDERS[self._row["format"]]
+        for change in changes:
+            yield from self._attempt(replace(self._best.made.recipe, **change))
         best = self._best.made.recipe
-        floats = self._sensitive(best.ranges) if leaves and self._left() > 0 else []
+        floats = self._sensitive(best) if leaves and self._left() > 0 else ()
         for count in FLOATS:
             if count <= len(floats) * SHARE:
-                words = f"{count} of {len(floats)} layers in float, ranges by {best.ranges}"
-                yield from self._attempt(replace(best, floats=tuple(floats[:count])), words)
+                yield from self._attempt(replace(best, floats=floats[:count]))
         if self._left() <= 0:
             return
         began = time.monotonic()
@@ -115,17 +116,17 @@ class _Ladder:
         except Unavailable as error:
             log.info("%s: %s", self._row["format"], error)
             return
-        words = f"fine-tuned for {time.monotonic() - began:.0f} s"
-        yield from self._attempt(PLAIN, words, tuned)
+        told, plain = f"fine-tuned for {time.monotonic() - began:.0f} s", Recipe(bits=best.bits)
+        yield from self._attempt(plain, tuned, told)
         for count in FLOATS[:2]:
             if count <= len(floats) * SHARE:
-                recipe = replace(PLAIN, floats=tuple(floats[:count]))
-                yield from self._attempt(recipe, f"{words}, {count} of {len(floats)} layers in float", tuned)
+                yield from self._attempt(replace(plain, floats=floats[:count]), tuned, told)
 
-    def _attempt(self, recipe: Recipe, words: str, source: Source | None = None) -> Iterator[Attempt]:
+    def _attempt(self, recipe: Recipe, source: Source | None = None, told: str = "") -> Iterator[Attempt]:
         """One attempt, or none where time is over, the format cannot be made so, or it is no longer the fastest."""
         if self._left() <= 0:
             return
+        words = ", ".join(filter(None, (told, *_words(recipe))))
         try:
             made = self._tried.remade(self._row["format"], recipe, source)
             measured = self._tried.measured(made, self._conditions)
@@ -137,11 +138,21 @@ class _Ladder:
         keeps = not dropped and row["p50_ms"] < self._fastest
         yield Attempt(made, row, keeps, words)
 
-    def _sensitive(self, ranges: str) -> list[str]:
-        return [name for name, _ in sensitivity.order(self._tried.source, ranges, min(SCAN, self._left()))]
+    def _sensitive(self, recipe: Recipe) -> tuple[str, ...]:
+        return tuple(name for name, _ in sensitivity.order(self._tried.source, recipe, min(SCAN, self._left())))
 
     def _left(self) -> float:
         return self._until - time.monotonic()
+
+
+def _words(recipe: Recipe) -> Iterator[str]:
+    """In what a recipe differs from the plain one."""
+    if recipe.bits != PLAIN.bits:
+        yield f"weights in {recipe.bits} bits"
+    if recipe.ranges != PLAIN.ranges:
+        yield f"ranges by {recipe.ranges}"
+    if recipe.floats:
+        yield f"{len(recipe.floats)} layers in float"
 
 
 def _joined(*texts: str) -> str:

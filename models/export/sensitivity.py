@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.export import onnx, onnx_int8
-from models.export.exporter import Source
+from models.export.exporter import Recipe, Source
 
 SAMPLES = 64
 TINY = 1e-7
@@ -23,7 +24,7 @@ TINY = 1e-7
 Floats = npt.NDArray[np.float64]
 
 
-def order(source: Source, ranges: str, seconds: float) -> list[tuple[str, float]]:
+def order(source: Source, recipe: Recipe, seconds: float) -> list[tuple[str, float]]:
     """Nodes of the ONNX graph with the damage that each does, most of it first, as far as `seconds` reach.
 
     Damage is the relative L2 distance of the logits on 64 training samples. One at a time is the scan of Wu et al.,
@@ -40,9 +41,8 @@ def order(source: Source, ranges: str, seconds: float) -> list[tuple[str, float]
         for name in names:
             if time.monotonic() > until:
                 break
-            onnx_int8.static(
-                ready, part, source, ranges, leave=[other for other in names if other != name], cache=cache
-            )
+            alone = replace(recipe, floats=tuple(other for other in names if other != name))
+            onnx_int8.static(ready, part, source, alone, cache=cache)
             damages.append((name, _distance(_logits(part, tensors), expected)))
     return sorted(damages, key=lambda item: -item[1])
 

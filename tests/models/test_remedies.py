@@ -105,11 +105,19 @@ def test_nothing_is_tried_where_more_than_the_answers_is_amiss(tried: Callable[.
 def test_the_first_ranges_that_keep_the_gate_win_and_the_row_says_so(tried: Callable[..., Tried]) -> None:
     given = tried({(Recipe("percentile"), False): 2, (Recipe("entropy"), False): 0})
     fits, mended = applied(given, row("onnx-fp32", 0, 2.0, given.samples), row("onnx-int8", 5, 1.5, given.samples))
-    assert given.asked == [(Recipe("percentile"), False), (Recipe("entropy"), False)]
+    assert given.asked == [(Recipe(bits=7), False), (Recipe("percentile"), False), (Recipe("entropy"), False)]
     assert (mended["agreement"], mended["dropped"], mended["p50_ms"]) == (1.0, None, 1.0)
     assert mended["notes"] == "remedy: ranges by entropy"
     assert [made.recipe for made in given.adopted] == [Recipe("entropy")]
     assert fits["notes"] == ""
+
+
+def test_what_seven_bits_mend_in_part_keeps_them_with_every_later_remedy(tried: Callable[..., Tried]) -> None:
+    seven, other = Recipe(bits=7), Recipe("percentile", bits=7)
+    given = tried({(seven, False): 2, (other, False): 0})
+    _, mended = applied(given, row("onnx-fp32", 0, 2.0, given.samples), row("onnx-int8", 5, 1.5, given.samples))
+    assert given.asked == [(seven, False), (other, False)]
+    assert mended["notes"] == "remedy: weights in 7 bits, ranges by percentile"
 
 
 def test_then_the_most_sensitive_layers_stay_in_float_and_last_the_net_is_tuned(
@@ -121,7 +129,7 @@ def test_then_the_most_sensitive_layers_stay_in_float_and_last_the_net_is_tuned(
     wrong |= {(Recipe("percentile", floats), False): 1 for floats in (("a",), ("a", "b"))}
     given = tried({**wrong, (PLAIN, True): 0})
     _, mended = applied(given, row("onnx-fp32", 0, 2.0, given.samples), row("onnx-int8", 5, 1.5, given.samples))
-    assert given.asked == [*wrong, (PLAIN, True)], "two of four layers, and not more than half"
+    assert given.asked[1:] == [*wrong, (PLAIN, True)], "two of four layers, and not more than half"
     assert mended["notes"] == "remedy: fine-tuned for 0 s"
     assert given.adopted[0].tuned
 
@@ -140,7 +148,7 @@ def test_what_no_remedy_mends_stays_dropped_and_says_how_near_it_came(
 
 
 def test_a_remedy_that_costs_the_lead_is_none(tried: Callable[..., Tried], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remedies, "LADDERS", {"onnx-int8": (("percentile",), False)})
+    monkeypatch.setattr(remedies, "LADDERS", {"onnx-int8": (({"ranges": "percentile"},), False)})
     monkeypatch.setattr(tuning, "tuned", lambda source, seconds: object())
     given = tried({(Recipe("percentile"), False): 0}, milliseconds=2.5)
     _, after = applied(given, row("onnx-fp32", 0, 2.0, given.samples), row("onnx-int8", 5, 1.5, given.samples))
@@ -181,6 +189,16 @@ def test_the_softmax_of_an_answer_is_not_rounded(source: Source, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_seven_bits_leave_half_of_a_weights_steps_free(source: Source, tmp_path: Path) -> None:
+    onnx_int8.export(source, "onnx-int8", tmp_path, Recipe(bits=7))
+    weights = [onnx.numpy_helper.to_array(part) for part in onnx.load(tmp_path / "model.onnx").graph.initializer]
+    largest = [
+        int(np.abs(values.astype(int)).max()) for values in weights if values.dtype == np.int8 and values.ndim > 1
+    ]
+    assert largest and max(largest) <= 64
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", ["percentile", "entropy"])
 def test_other_ranges_cut_off_what_is_rare(source: Source, ranges: str, tmp_path: Path) -> None:
     def steps(recipe: Recipe) -> float:
@@ -218,7 +236,7 @@ def spoilt(source: Source) -> Source:
 
 @pytest.mark.slow
 def test_the_scan_finds_the_layer_whose_weights_do_not_fit_eight_bits(spoilt: Source) -> None:
-    (worst, damage), (_, least) = sensitivity.order(spoilt, "minmax", 60.0)
+    (worst, damage), (_, least) = sensitivity.order(spoilt, Recipe(bits=7), 60.0)
     assert worst == onnx_int8.layers(spoilt)[1]
     assert damage > 3 * least
 

@@ -57,7 +57,10 @@ class Desk:
         if request["do"] == "switch":
             chosen = [self._device(thing) for thing in request["things"]]
             for one in chosen:
-                one.faults.switch(str(request["fault"]), bool(request["on"]))
+                try:
+                    one.faults.switch(str(request["fault"]), bool(request["on"]))
+                except ComponentFailed as error:
+                    raise LabError(f"{one.thing} does not come up again: {error}", "lab device tail") from error
             return {one.thing: one.faults.on() for one in chosen}
         if request["do"] == "install":
             return {"error": self._install(self._device(request["thing"]), request)}

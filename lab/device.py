@@ -28,18 +28,15 @@ from moto.iot.models import iot_backends
 from lab import camera, child, iot
 from lab.artifacts import ArtifactError, fetch, is_absent
 from lab.faults import Faults
-from lab.fleet import EMULATED, ControlPlane, Core, Deployment
+from lab.fleet import ControlPlane, Core, Deployment
 from lab.ipc import SOCKET_PATH_LIMIT, Server
 from lab.jobs import Execution
 from lab.lifecycle import Component, ComponentFailed, Host
-from lab.recipe import MOST_JOB, RecipeError, check_configuration, parse, satisfies
+from lab.recipe import RecipeError, parse
+from lab.wanted import EMULATED, DeploymentFailed, pinned, resolve
 
 KEPT_BYTES = 4_000_000  # of messages to AWS IoT Core in one file, of which the last two stay
 KEPT = 2  # versions of a component on disk: the current one and the one before
-
-
-class DeploymentFailed(Exception):
-    """The device cannot carry the deployment out; the message says which component and why."""
 
 
 class Device:
@@ -181,63 +178,16 @@ class Device:
     # What the device should run
 
     def _wanted(self) -> dict[str, Component]:
-        """Components by name in the order of their dependencies, from every deployment to the device's targets."""
-        roots: dict[str, dict[str, Any]] = {}
-        for deployment in self._deployments():
-            size = len(json.dumps(deployment.components))
-            if size > MOST_JOB:  # a device that never answers helps nobody here
-                raise DeploymentFailed(
-                    f"a job of {size} bytes, which nucleus lite never answers; {MOST_JOB} are the most"
-                )
-            for name, wanted in deployment.components.items():
-                there, new = roots.get(name, wanted)["componentVersion"], wanted["componentVersion"]
-                if there != new and not self.alone:
-                    raise DeploymentFailed(
-                        f"{name} is pinned at {there} by another target of {self.thing}, at {new} by "
-                        f"{deployment.target_name}; a core device takes one version"
-                    )
-                roots[name] = wanted
-        self.nucleus = {name: roots.pop(name)["componentVersion"] for name in EMULATED if name in roots}
-        found: dict[str, Component] = {}
-        for name in sorted(roots):
-            self._add(name, roots[name]["componentVersion"], roots, found, ())
-        return found
-
-    def _deployments(self) -> list[Deployment]:
-        """The last deployment of each target that the device belongs to, oldest first."""
-        mine = [
-            one
-            for one in self.targets.values()
-            if not one.to_group or self.thing in self.plane.members(one.target_name)
-        ]
-        return sorted(mine, key=lambda one: one.created)
-
-    def _add(
-        self, name: str, version: str, roots: dict[str, Any], found: dict[str, Component], above: tuple[str, ...]
-    ) -> None:
-        if name in found:
-            return
-        if name in above:
-            raise DeploymentFailed(f"{' -> '.join((*above, name))} depend on each other in a circle")
-        registered = self.plane.component(name, version)
-        for other, wanted in registered.recipe.dependencies.items():
-            requirement = wanted["VersionRequirement"]
-            if other in EMULATED:
-                continue
-            if other in roots:
-                version_of_other = roots[other]["componentVersion"]
-                if not satisfies(version_of_other, requirement):
-                    raise DeploymentFailed(f"{name} {version} wants {other} {requirement}, not {version_of_other}")
-            elif (resolved := self.plane.resolve(other, requirement)) is None:
-                raise DeploymentFailed(
-                    f"{name} {version} wants {other} {requirement}, and no such version is deployable"
-                )
-            else:
-                version_of_other = resolved.version
-            self._add(other, version_of_other, roots, found, (*above, name))
-        configuration = _configured(registered.recipe.configuration, roots.get(name, {}).get("configurationUpdate"))
-        check_configuration(configuration, f"{name} {version}")
-        found[name] = Component(registered.recipe, configuration, self._host(), name in roots)
+        """Components by name in the order of their dependencies, from the last deployment of each of its targets."""
+        members = self.plane.members
+        mine = [one for one in self.targets.values() if not one.to_group or self.thing in members(one.target_name)]
+        roots = pinned(sorted(mine, key=lambda one: one.created), self.thing, newest_wins=self.alone)
+        self.nucleus = {name: str(roots[name]["componentVersion"]) for name in EMULATED if name in roots}
+        host = self._host()
+        return {
+            name: Component(one.recipe, one.configuration, host, one.root)
+            for name, one in resolve(self.plane, roots).items()
+        }
 
     def _host(self) -> Host:
         version = next(iter(self.nucleus.values()), "")
@@ -260,9 +210,8 @@ class Device:
             self._keep_recipe(component)
             for artifact in component.recipe.artifacts:
                 self._reach_cloud()
-                spoil = (
-                    self.faults.used_up("corrupt") if is_absent(artifact, component.host, component.recipe) else False
-                )
+                absent = is_absent(artifact, component.host, component.recipe)
+                spoil = absent and self.faults.used_up("corrupt")
                 fetch(self.engine, self._role(), artifact, component.host, component.recipe, spoil=spoil)
         for name in [name for name in self.components if name not in wanted]:
             self.components.pop(name).stop()
@@ -339,21 +288,6 @@ def _installed(name: str, version: str, state: str, detail: str, root: bool, sin
         "lastStatusChangeTimestamp": since,
         "lastReportedTimestamp": datetime.now(UTC),
     }
-
-
-def _configured(default: Any, update: dict[str, Any] | None) -> dict[str, Any]:
-    """A component's configuration: the recipe's default, less what the deployment resets, plus what it merges."""
-    configuration: dict[str, Any] = json.loads(json.dumps(default))
-    merge = (update or {}).get("merge")
-    return _merged(configuration, json.loads(merge)) if merge else configuration
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    whole = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
-        whole[key] = _merged(whole[key], value) if both else value
-    return whole
 
 
 def _socket_path(root: Path, thing: str) -> Path:

@@ -1,4 +1,4 @@
-"""What AWS IoT Greengrass keeps in the cloud: component versions, deployments, core devices.
+"""What AWS IoT Greengrass keeps in the cloud: deployments and core devices, beside the component versions.
 
 The state behind `lab.greengrassv2`, which speaks HTTP, and `lab.device`, which carries deployments out. A deployment is
 an AWS IoT job too, as in AWS (`lab.jobs`): `iot describe-job` counts the devices it succeeded and failed on.
@@ -6,61 +6,22 @@ an AWS IoT job too, as in AWS (`lab.jobs`): `iot describe-job` counts the device
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
-import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
-from moto.core.exceptions import JsonRESTError
 from moto.iot.models import iot_backends
 
 from lab import jobs
 from lab import recipe as recipes
+from lab.componentstore import ComponentStore, ServiceError
 from lab.engine import Engine
 from lab.jobs import Execution, Job, now
-
-EMULATED = ("aws.greengrass.Nucleus", "aws.greengrass.NucleusLite")
-
-
-class ServiceError(JsonRESTError):  # type: ignore[misc]
-    """An error with AWS's code and HTTP status."""
-
-    statuses: Mapping[str, int] = {"ConflictException": 409, "ResourceNotFoundException": 404}
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(code, message)
-        self.code = self.statuses.get(code, 400)
-
-
-@dataclass
-class Component:
-    """One immutable component version. `state` is DEPLOYABLE, or FAILED with `message` and `errors` by artefact."""
-
-    arn: str
-    recipe: recipes.Recipe
-    document: bytes
-    source: bytes
-    created: datetime
-    tags: dict[str, str]
-    token: str | None = None
-    state: str = "DEPLOYABLE"
-    message: str = "NONE"
-    errors: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.recipe.name
-
-    @property
-    def version(self) -> str:
-        return self.recipe.version
+from lab.wanted import EMULATED
 
 
 @dataclass
@@ -103,108 +64,17 @@ class Core:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-class ControlPlane:
+class ControlPlane(ComponentStore):
     """All Greengrass state of the engine's one account and region. Calls may come from any thread."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.lock = threading.RLock()
-        self.components: dict[str, dict[str, Component]] = {}
+        super().__init__(engine)
         self.deployments: dict[str, Deployment] = {}
         self.cores: dict[str, Core] = {}
         self.jobs: dict[str, Job] = {}
         self.pace = jobs.pace()
         self.muster: Callable[[Deployment], None] = lambda deployment: None
         self.deliver: Callable[[Execution], None] = lambda execution: None
-
-    def arn(self, kind: str, rest: str) -> str:
-        return f"arn:aws:greengrass:{self.engine.region}:{self.engine.account}:{kind}:{rest}"
-
-    # Components
-
-    def create_component(self, document: bytes, tags: Mapping[str, str], token: str | None = None) -> Component:
-        """Registers a version and computes its artefacts' digests. Versions are immutable: ConflictException."""
-        try:
-            parsed = recipes.parse(document)
-        except recipes.RecipeError as error:
-            raise ServiceError("ValidationException", f"Invalid recipe: {error}") from error
-        if parsed.name.startswith("aws.greengrass."):
-            raise ServiceError("ValidationException", f"{parsed.name}: names under aws.greengrass are AWS's own")
-        with self.lock:
-            there = self.components.get(parsed.name, {}).get(parsed.version)
-        if there is not None:
-            if token and there.token == token and there.source == document:
-                return there
-            raise ServiceError(
-                "ConflictException",
-                f"Component [{parsed.name} : {parsed.version}] for account [{self.engine.account}] "
-                f"already exists with state: [{there.state}]",
-            )
-        digested, errors = self.digested(document)
-        component = Component(
-            self.arn("components", f"{parsed.name}:versions:{parsed.version}"),
-            recipes.parse(digested),
-            digested,
-            document,
-            now(),
-            dict(tags),
-            token,
-        )
-        if errors:
-            component.state, component.errors = "FAILED", errors
-            component.message = "INVALID_ARGUMENT: an artifact cannot be accessed: " + "; ".join(errors.values())
-        with self.lock:
-            self.components.setdefault(parsed.name, {})[parsed.version] = component
-        return component
-
-    def digested(self, document: bytes) -> tuple[bytes, dict[str, str]]:
-        """The recipe with Digest and Algorithm at each artefact, and what could not be read, by uri."""
-        raw = json.loads(document)
-        errors: dict[str, str] = {}
-        for manifest in raw["Manifests"]:
-            for artifact in manifest.get("Artifacts") or []:
-                bucket, _, key = artifact["Uri"].removeprefix("s3://").partition("/")
-                try:
-                    body = self.engine.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-                except ClientError as error:
-                    errors[artifact["Uri"]] = f"{artifact['Uri']}: {error.response['Error']['Code']}"
-                    continue
-                artifact["Digest"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
-                artifact["Algorithm"] = "SHA-256"
-        return json.dumps(raw).encode(), errors
-
-    def component(self, name: str, version: str) -> Component:
-        with self.lock:
-            found = self.components.get(name, {}).get(version)
-        if found is None:
-            raise ServiceError("ResourceNotFoundException", f"Component [{name} : {version}] does not exist")
-        return found
-
-    def by_arn(self, arn: str) -> Component:
-        found = re.fullmatch(r"arn:aws[\w-]*:greengrass:[^:]*:[^:]*:components:([^:]+):versions:(.+)", arn)
-        if found is None:
-            raise ServiceError("ValidationException", f"{arn} is not the ARN of a component version")
-        return self.component(found[1], found[2])
-
-    def versions(self, name: str) -> list[Component]:
-        """A component's versions, newest first; empty when there is none."""
-        with self.lock:
-            every = list(self.components.get(name, {}).values())
-        return sorted(every, key=lambda component: recipes.order(component.version), reverse=True)
-
-    def resolve(self, name: str, wanted: str) -> Component | None:
-        """The highest deployable version of `name` that meets the requirement."""
-        for component in self.versions(name):
-            if component.state == "DEPLOYABLE" and recipes.satisfies(component.version, wanted):
-                return component
-        return None
-
-    def delete_component(self, arn: str) -> None:
-        component = self.by_arn(arn)
-        with self.lock:
-            self.components[component.name].pop(component.version)
-            if not self.components[component.name]:
-                del self.components[component.name]
 
     # Deployments
 

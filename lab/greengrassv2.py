@@ -20,9 +20,10 @@ from moto.core.utils import camelcase_to_underscores
 from moto.greengrass import urls as v1
 
 from lab import door, jobs
+from lab.componentstore import Component, ServiceError
 from lab.desk import Desk
 from lab.engine import Engine
-from lab.fleet import Component, ControlPlane, Core, Deployment, ServiceError
+from lab.fleet import ControlPlane, Core, Deployment
 from lab.jobs import Execution
 
 _PLANES: dict[str, ControlPlane] = {}

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab.pictures import nice
 
-WIDE, LEFT, RIGHT, ROW, HEAD = 1000, 172, 16, 38, 10
+WIDE, LEFT, RIGHT, ROW, HEAD = 1000, 172, 34, 38, 10
 COLOURS = 6
 # What an alert's kind is drawn as: a sign, and the word for the legend.
 SIGNS = {"reject": ("✕", "rejected"), "revert": ("↩", "taken back"), "failed": ("!", "deployment failed")}
@@ -100,7 +100,8 @@ def draw(tracks: Sequence[Track]) -> str:
     every = [time for track in tracks for time in _times(track)]
     if not every:
         return ""
-    zero, whole = min(every), max(max(every) - min(every), 1.0)
+    zero = _beginning(tracks)
+    whole = max(max(every) - zero, 1.0)
     unit, scale = ("s", 1.0) if whole < 300 else ("min", 60.0)
     _, high, ticks = nice(0.0, whole / scale)
     versions = list(dict.fromkeys(version for time, version in sorted(_firsts(tracks))))
@@ -120,6 +121,18 @@ def draw(tracks: Sequence[Track]) -> str:
         parts += _row(track, HEAD + ROW * index, x, versions)
     parts += [*_legend(versions, bottom + 40), "</svg>"]
     return "\n".join(parts)
+
+
+def _beginning(tracks: Sequence[Track]) -> float:
+    """Where the picture begins: at the first model, mark or deployment of one; cores may have waited long for it."""
+    models = [
+        time for track in tracks for time in (*(span[0] for span in track.spans), *(one[0] for one in track.marks))
+    ]
+    deployed = [one[0] for track in tracks for one in track.deployments]
+    if not models:
+        return min(deployed)
+    first, last = min(models), max(*models, *deployed)
+    return min([first, *(time for time in deployed if time >= first - max(5.0, 0.1 * (last - first)))])
 
 
 def _firsts(tracks: Sequence[Track]) -> Iterator[tuple[float, str]]:
@@ -143,8 +156,7 @@ def _row(track: Track, top: int, x: Any, versions: Sequence[str]) -> Iterator[st
         )
         if wide > 8 * len(version) + 14:
             yield f'<text class="version" x="{x(start) + 14:.1f}" y="{middle + 4:.1f}">{escape(version)}</text>'
-    for time, words in track.deployments:
-        at = x(time)
+    for at, words in ((x(time), words) for time, words in track.deployments if x(time) >= LEFT):
         yield (f'<path class="deployed" d="M{at - 4:.1f} {top + 1}h8l-4 6z"><title>{escape(words)}</title></path>')
     for time, kind, words in track.marks:
         yield (

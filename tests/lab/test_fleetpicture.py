@@ -78,6 +78,14 @@ def test_the_picture_has_a_row_for_each_core_and_a_colour_for_each_version(tmp_p
     assert svg.count("<g") == svg.count("</g>")
 
 
+def test_the_picture_begins_when_the_first_model_comes_however_long_the_cores_had_waited(tmp_path: Path) -> None:
+    served = [(5_000, {"model_version": "1.0.1"}), (5_060, {"model_version": "1.0.1"})]
+    core(tmp_path, 1, served, [(10, "core", "SUCCEEDED", ""), (4_998, "canary", "SUCCEEDED", "")])
+    svg = fleetpicture.draw(fleetpicture.read(tmp_path, FLEET[:1]))
+    assert "lab-dev-canary: SUCCEEDED" in svg and "lab-dev-core" not in svg
+    assert ">0 s</text>" in svg and " min</text>" not in svg
+
+
 def test_a_fleet_that_did_nothing_is_no_picture_and_half_a_line_is_passed_over(tmp_path: Path) -> None:
     assert fleetpicture.draw(fleetpicture.read(tmp_path, FLEET)) == ""
     story(tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lab import ipcoperations
 from lab.eventstream import Frame, Kind, read
 from lab.ipc import Registration, Server
 
@@ -247,24 +248,24 @@ def test_a_terminated_stream_hears_nothing_more_and_gets_no_answer(core: Core) -
     assert wire.ask("GetConfiguration").stream == 3, "no event came between"
 
 
-def test_a_subscription_is_answered_before_its_first_event(core: Core) -> None:
-    stop = threading.Event()
+def test_a_subscription_is_answered_before_its_first_event(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message comes between the moment that the stream is entered and that of the answer."""
+    subscribe = ipcoperations.subscribe_to_iot_core
+    between = threading.Thread(target=core.server.deliver, args=("lab/desk-1/x", b"1"))
 
-    def shout() -> None:
-        while not stop.is_set():
-            core.server.deliver("lab/desk-1/x", b"1")
+    def subscribed(*given: Any) -> dict[str, Any]:
+        answer = subscribe(*given)
+        between.start()
+        between.join(0.3)
+        return answer
 
-    shouting = threading.Thread(target=shout)
-    shouting.start()
-    try:
-        for _ in range(20):
-            wire = core.wire()
-            answer = wire.ask("SubscribeToIoTCore", {"topicName": "lab/desk-1/x", "qos": "0"})
-            assert answer.headers["service-model-type"] == "aws.greengrass#SubscribeToIoTCoreResponse"
-            wire.socket.close()
-    finally:
-        stop.set()
-        shouting.join()
+    monkeypatch.setitem(ipcoperations.OPERATIONS, "SubscribeToIoTCore", subscribed)
+    wire = core.wire()
+    first = wire.ask("SubscribeToIoTCore", {"topicName": "lab/desk-1/x", "qos": "0"})
+    second = wire.read()
+    assert second is not None
+    names = [frame.headers["service-model-type"] for frame in (first, second)]
+    assert names == ["aws.greengrass#SubscribeToIoTCoreResponse", "aws.greengrass#IoTCoreMessage"]
 
 
 # Operations: what the client of the SDK does not let through, or does not show

@@ -38,7 +38,7 @@ _SCALING: Row = (EMULATED, "Kept and read back; one process answers, however man
 ACTIONS: dict[str, Row] = {
     "application-autoscaling:PutScalingPolicy": _SCALING,
     "application-autoscaling:RegisterScalableTarget": _SCALING,
-    "cloudwatch:PutMetricData": (EXECUTED, "Metrics are kept and can be read; no alarm evaluates them."),
+    "cloudwatch:PutMetricData": (EXECUTED, "Metrics are kept, can be read, and alarms are evaluated at once."),
     "codebuild:BatchGetBuilds": (EXECUTED, "Status, phases and the reason of a failure."),
     "codebuild:StartBuild": (EMULATED, "No Docker: source, copies and pins are checked, the files unpacked."),
     "codebuild:StopBuild": (NOT_COVERED, "A build takes less than a second here."),

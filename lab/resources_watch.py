@@ -134,8 +134,9 @@ KINDS = (
         _make_alarm, _read_alarm,
         lambda made: made.site.call("cloudwatch", "delete_alarms", {"AlarmNames": [made.id]}),
         attributes={"Arn": lambda made: made.site.arn("cloudwatch", f"alarm:{made.id}")},
-        note="Kept and read back. SetAlarmState changes it and sends the EventBridge event; no metric is evaluated "
-        "and no action of its own is taken.",
+        how="executed",
+        note="Evaluated when a metric arrives, with the EventBridge event of a change; no clock runs, so nothing "
+        "changes by waiting. Metric math and percentiles are kept, and no action of its own is taken.",
     ),
     Kind(
         "AWS::CloudWatch::Dashboard",

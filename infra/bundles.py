@@ -139,6 +139,7 @@ RELEASE = _function("release", "edge/recipes/model.json")
 VERDICT = _function("verdict")
 FAILURE = _function("failure")
 FEEDBACK = _function("feedback")
+LABELLING = _function("labelling")
 ETL = Bundle(name="etl", runtime="glue", entries=_jobs("etl"))
 TRAIN = Bundle(name="train", runtime="job", entries=_jobs("train"), form="tar.gz")
 PROCESSING = Bundle(
@@ -156,4 +157,4 @@ EDGE = Bundle(
     lists_requirements=True,
 )
 
-ALL = (GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, ETL, TRAIN, PROCESSING, SERVE, EDGE)
+ALL = (GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, LABELLING, ETL, TRAIN, PROCESSING, SERVE, EDGE)

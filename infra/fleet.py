@@ -39,6 +39,13 @@ class Fleet(Construct):
         self.groups = {name: self._group(name) for name in ("core", "canary", "fleet")}
         self.bundle = staging.asset(self, "Bundle", staging.archive(edge))
         self._wheels = self._wheelhouse(staging)
+        edge_settings = settings.edge
+        # Samples leave the device only where the owner asked for some.
+        self._configuration = {
+            "drift_psi": edge_settings.drift_psi,
+            "capture_per_day": edge_settings.samples_per_day,
+            "bucket": lake.data.bucket_name if edge_settings.samples_per_day else "",
+        }
         self._device(lake)
         recipe = (staging.root / "edge/recipes/inference.json").read_text("utf-8")
         self.runtime_version = self._version(recipe, edge.files(staging.root))
@@ -77,7 +84,7 @@ class Fleet(Construct):
             self,
             "DeviceRole",
             trusts=iam.ServicePrincipal("credentials.iot.amazonaws.com"),
-            description="A device fetches component artefacts and nothing else",
+            description="A device fetches component artefacts, puts samples below its own name, and nothing else",
             allows=[
                 Allow(actions=["s3:GetObject"], on=[object_arn(one) for one in (self.bundle, *self._wheels)]),
                 lake.read("releases/"),
@@ -85,7 +92,8 @@ class Fleet(Construct):
                     actions=["s3:GetBucketLocation"],
                     on=[lake.data.bucket_arn, self.bundle.bucket.bucket_arn],
                 ),
-                Allow(actions=["kms:Decrypt"], on=[lake.key.key_arn]),
+                Allow(actions=["kms:Decrypt", "kms:GenerateDataKey"], on=[lake.key.key_arn]),
+                *_samples(lake.data.bucket_arn),
             ],
         )
         alias = iot.CfnRoleAlias(
@@ -185,11 +193,31 @@ class Fleet(Construct):
                     component_version=NUCLEUS[1]
                 ),
                 self.runtime_component: greengrass.CfnDeployment.ComponentDeploymentSpecificationProperty(
-                    component_version=self.runtime_version
+                    component_version=self.runtime_version,
+                    configuration_update=greengrass.CfnDeployment.ComponentConfigurationUpdateProperty(
+                        merge=json.dumps(self._configuration, sort_keys=True)
+                    ),
                 ),
             },
         )
         deployment.add_resource_dependency(component)
+
+
+def _samples(bucket_arn: str) -> list[Allow]:
+    """Samples for labelling, below the device's own name, and never what would start the flow."""
+    return [
+        Allow(
+            actions=["s3:PutObject"],
+            on=[f"{bucket_arn}/raw/*-device/${{credentials-iot:ThingName}}/*"],
+            why="the data set is the model's, the day and the sample's name the device's; its own name is fixed by IoT",
+        ),
+        Allow(
+            actions=["s3:PutObject"],
+            on=[f"{bucket_arn}/raw/*/_manifest.json"],
+            why="a wildcard that forbids: a manifest anywhere below raw/ starts the flow",
+            never=True,
+        ),
+    ]
 
 
 def stem(asset: s3_assets.Asset) -> str:

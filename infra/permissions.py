@@ -6,6 +6,7 @@ reason becomes cdk-nag's acknowledgement of that one finding, so an undefended w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ class Allow:
     on: Sequence[str]
     why: str = ""
     when: Mapping[str, Any] | None = None
+    never: bool = False  # forbids, whatever else allows
 
     def __post_init__(self) -> None:
         wide = [item for item in (*self.actions, *self.on) if "*" in item]
@@ -35,7 +37,10 @@ class Allow:
 
     def statement(self) -> iam.PolicyStatement:
         """The statement as CDK takes it."""
-        return iam.PolicyStatement(actions=list(self.actions), resources=list(self.on), conditions=self.when)
+        effect = iam.Effect.DENY if self.never else iam.Effect.ALLOW
+        return iam.PolicyStatement(
+            effect=effect, actions=list(self.actions), resources=list(self.on), conditions=self.when
+        )
 
 
 def role(
@@ -68,9 +73,9 @@ def role(
 
 
 def finding(value: Any) -> str:
-    """A resource as cdk-nag writes it: references in angle brackets, everything else as it is."""
+    """A resource as cdk-nag writes it: references and policy variables in angle brackets, everything else as it is."""
     if isinstance(value, str):
-        return value
+        return re.sub(r"\$\{([^}]*)\}", r"<\1>", value)
     ((function, argument),) = value.items()
     if function == "Fn::Join":
         return "".join(finding(part) for part in argument[1])

@@ -7,6 +7,7 @@ from typing import Any
 
 from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
@@ -47,17 +48,19 @@ class Watch(Construct):
         self._topic = self._people()
         self.feedback = self._feedback(staging)
         self._rules()
+        self.labelling = self._labelling(staging)
         self.alarms = Alarms(
             self,
             "Alarms",
             settings=settings,
             names=names,
             machines=machines,
-            functions=[*functions, self.feedback],
+            functions=[*functions, self.feedback, self.labelling],
             endpoint=endpoint,
             namespace=self.namespace,
             topic_arn=self._topic.ref,
         )
+        self._on_drift()
         self._budget()
 
     def _people(self) -> sns.CfnTopic:
@@ -116,6 +119,55 @@ class Watch(Construct):
                 ),
             ],
             description="Keeps what each device reports and turns it into metrics",
+        )
+
+    def _labelling(self, staging: Staging) -> Function:
+        dataset = self._settings.data.dataset
+        samples = f"raw/{dataset}-device/"
+        return Function(
+            self,
+            "Labelling",
+            name=bundles.LABELLING.name,
+            names=self._names,
+            code=staging.archive(bundles.LABELLING),
+            key=self._lake.key,
+            environment={
+                "BUCKET": self._lake.data.bucket_name,
+                "DATASET": dataset,
+                "MOST": str(self._settings.edge.queue_rows),
+            },
+            allows=[
+                self._lake.read(samples),
+                self._lake.list_keys(samples),
+                Allow(actions=["s3:PutObject"], on=[f"{self._lake.data.bucket_arn}/{samples}labels.csv"]),
+                self._lake.use_key(),
+            ],
+            description="Gathers what devices sent into a queue that a person labels",
+            timeout_s=300,
+        )
+
+    def _on_drift(self) -> None:
+        """Drift alone brings no label: the queue is made at once, and the flow starts with what a person labels."""
+        function = self.labelling.function.function_arn
+        rule = events.CfnRule(
+            self,
+            "DriftRule",
+            name=self._names.of("drift"),
+            description="devices see data unlike the training data",
+            event_pattern={
+                "source": ["aws.cloudwatch"],
+                "detail-type": ["CloudWatch Alarm State Change"],
+                "detail": {"alarmName": [self._names.of("drift")], "state": {"value": ["ALARM"]}},
+            },
+            targets=[events.CfnRule.TargetProperty(id="labelling", arn=function)],
+        )
+        lambda_.CfnPermission(
+            self,
+            "DriftRuleMayCall",
+            action="lambda:InvokeFunction",
+            function_name=function,
+            principal="events.amazonaws.com",
+            source_arn=rule.attr_arn,
         )
 
     def _rules(self) -> None:

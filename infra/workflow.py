@@ -45,7 +45,6 @@ class Workflow(Construct):
         self.flow = self._machine("flow", flow.definition(self._flow_parts(code)), self._flow_allows())
         self.release = self._machine("release", release_flow.definition(self._release_parts()), self._release_allows())
         self._start_on_data()
-        self._start_on_drift()
         self._start_on_approval()
 
     def _machine(self, name: str, definition: State, allows: list[Allow]) -> Machine:
@@ -207,20 +206,6 @@ class Workflow(Construct):
             },
             paths={"bucket": "$.detail.bucket.name", "key": "$.detail.object.key"},
             template='{"bucket": <bucket>, "key": <key>, "nonce": ""}',
-        )
-
-    def _start_on_drift(self) -> None:
-        key = f"raw/{self._settings.data.dataset}/_manifest.json"
-        self.flow.start_on(
-            "Drift",
-            description="devices see data unlike the training data",
-            pattern={
-                "source": ["aws.cloudwatch"],
-                "detail-type": ["CloudWatch Alarm State Change"],
-                "detail": {"alarmName": [self._names.of("drift")], "state": {"value": ["ALARM"]}},
-            },
-            paths={"event": "$.id"},
-            template=f'{{"bucket": "{self._lake.data.bucket_name}", "key": "{key}", "nonce": <event>}}',
         )
 
     def _start_on_approval(self) -> None:

@@ -38,3 +38,4 @@ def test_a_finding_is_written_as_cdk_nag_writes_it() -> None:
         "Fn::Join": ["", ["arn:", {"Ref": "AWS::Partition"}, ":s3:::", {"Fn::GetAtt": ["Data", "Arn"]}, "/raw/*"]]
     }
     assert finding(joined) == "arn:<AWS::Partition>:s3:::<Data.Arn>/raw/*"
+    assert finding("arn:aws:s3:::b/${aws:username}/*") == "arn:aws:s3:::b/<aws:username>/*"

@@ -151,12 +151,41 @@ def test_a_device_speaks_on_its_own_topics_only(assembly: Any) -> None:
     assert not [row for row in policy["PolicyDocument"]["Statement"] if row["Action"] in ("iot:*", "greengrass:*")]
 
 
+def test_a_device_puts_samples_below_its_own_name_and_never_a_manifest(assembly: Any) -> None:
+    puts = [
+        statement
+        for role, statement in statements(assembly)
+        if role.startswith("FleetDeviceRole") and "s3:PutObject" in listed(statement["Action"])
+    ]
+    where = {statement["Effect"]: [assembly.text(one) for one in listed(statement["Resource"])] for statement in puts}
+    assert [one.partition("/")[2] for one in where["Allow"]] == ["raw/*-device/${credentials-iot:ThingName}/*"]
+    assert [one.partition("/")[2] for one in where["Deny"]] == ["raw/*/_manifest.json"]
+
+
+def test_samples_leave_a_device_only_where_the_owner_asks_for_them(
+    assembly: Any, synthesize: Any, tmp_path: Any
+) -> None:
+    def configured(one: Any) -> dict[str, Any]:
+        (deployment,) = one.of_type("AWS::GreengrassV2::Deployment").values()
+        (merge,) = [
+            component["ConfigurationUpdate"]["Merge"]
+            for component in deployment["Components"].values()
+            if "ConfigurationUpdate" in component
+        ]
+        return json.loads(one.text(merge))
+
+    assert configured(assembly) == {"bucket": "", "capture_per_day": 0, "drift_psi": 0.25}
+    asked = synthesize(tmp_path / "cdk.out", LAB_OVERRIDES='{"edge": {"samples_per_day": 40}}')
+    found = configured(asked)
+    assert (found["capture_per_day"], bool(found["bucket"])) == (40, True)
+
+
 def test_no_endpoint_stands_before_a_person_approved_a_model(assembly: Any) -> None:
     kinds = {row["Type"] for row in assembly.template["Resources"].values()}
     assert not kinds & {"AWS::SageMaker::Endpoint", "AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Model"}
 
 
-def test_the_flow_is_started_by_the_manifest_and_by_drift_the_release_by_an_approval(assembly: Any) -> None:
+def test_the_flow_is_started_by_the_manifest_the_release_by_an_approval_the_queue_by_drift(assembly: Any) -> None:
     rules = {row["Name"]: row for row in assembly.of_type("AWS::Events::Rule").values()}
     assert set(rules) == {"ml-lab-dev-newdata", "ml-lab-dev-approved", "ml-lab-dev-drift"}
     assert rules["ml-lab-dev-newdata"]["EventPattern"]["detail"]["object"]["key"] == [
@@ -164,8 +193,10 @@ def test_the_flow_is_started_by_the_manifest_and_by_drift_the_release_by_an_appr
     ]
     (target,) = rules["ml-lab-dev-newdata"]["Targets"]
     assert target["InputTransformer"]["InputTemplate"] == '{"bucket": <bucket>, "key": <key>, "nonce": ""}'
-    drift = rules["ml-lab-dev-drift"]["EventPattern"]["detail"]["alarmName"]
-    assert drift == ["ml-lab-dev-drift"]
+    drift = rules["ml-lab-dev-drift"]
+    assert drift["EventPattern"]["detail"]["alarmName"] == ["ml-lab-dev-drift"]
+    # What devices saw has no labels: a person gives them, and the manifest that this ends with starts the flow.
+    assert ["Labelling" in json.dumps(target["Arn"]) for target in drift["Targets"]] == [True]
     assert assembly.named("AWS::CloudWatch::Alarm", "AlarmName", "ml-lab-dev-drift")["MetricName"] == "DriftAlerts"
 
 

@@ -15,6 +15,7 @@ import click
 
 from lab.call import Call, answer, json_option, print_json
 from lab.cli_device import device
+from lab.cli_label import label
 
 if TYPE_CHECKING:
     from lab.errors import LabError
@@ -319,6 +320,7 @@ def bench(call: Call, name: str, dataset: str | None) -> int:
 
 
 lab.add_command(device)
+lab.add_command(label)
 
 
 def _end(call: Call, result: Result) -> int:

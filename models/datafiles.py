@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,21 @@ class DatasetError(Exception):
 
 def save(folder: Path, head: Mapping[str, Any], files: Iterable[tuple[str, str]], **more: Any) -> dict[str, Any]:
     """Writes the manifest of `files`, (path below folder, label), and returns it."""
-    rows = []
-    for path, label in files:
-        with (folder / path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        rows.append({"path": path, "bytes": (folder / path).stat().st_size, "sha256": digest, "label": label})
+    return write(folder, head, [row(folder, path, label) for path, label in files], **more)
+
+
+def row(folder: Path, path: str, label: str) -> dict[str, Any]:
+    """What a manifest says of one file."""
+    with (folder / path).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"path": path, "bytes": (folder / path).stat().st_size, "sha256": digest, "label": label}
+
+
+def write(folder: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+    """Writes the manifest of files that `rows` describe, whether or not they lie in `folder`, and returns it."""
     lines = "".join(sorted(f"{row['path']} {row['sha256']} {row['label']}\n" for row in rows))
-    document = {"schema": 1, **head, "files": rows, "digest": hashlib.sha256(lines.encode()).hexdigest(), **more}
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    document = {"schema": 1, **head, "files": list(rows), "digest": digest, **more}
     scratch = folder / ".manifest.json"
     scratch.write_text(json.dumps(document) + "\n", "utf-8")
     scratch.replace(folder / MANIFEST)

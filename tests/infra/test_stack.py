@@ -239,7 +239,7 @@ def test_the_runtime_s_recipe_is_json_without_a_placeholder_left(assembly: Any) 
     assert (assembly.path / f"asset.{artifact['Uri'].rpartition('/')[2]}").is_file()
     (deployment,) = assembly.of_type("AWS::GreengrassV2::Deployment").values()
     assert deployment["Components"]["aws.greengrass.NucleusLite"] == {"ComponentVersion": "2.5.0"}
-    assert deployment["Components"]["ml-lab-dev.Inference"] == {"ComponentVersion": recipe["ComponentVersion"]}
+    assert deployment["Components"]["ml-lab-dev.Inference"]["ComponentVersion"] == recipe["ComponentVersion"]
 
 
 def test_images_are_scanned_immutable_and_built_by_codebuild(assembly: Any) -> None:

@@ -140,6 +140,7 @@ VERDICT = _function("verdict")
 FAILURE = _function("failure")
 FEEDBACK = _function("feedback")
 LABELLING = _function("labelling")
+PROVISION = _function("provision")
 ETL = Bundle(name="etl", runtime="glue", entries=_jobs("etl"))
 TRAIN = Bundle(name="train", runtime="job", entries=_jobs("train"), form="tar.gz")
 PROCESSING = Bundle(
@@ -157,4 +158,4 @@ EDGE = Bundle(
     lists_requirements=True,
 )
 
-ALL = (GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, LABELLING, ETL, TRAIN, PROCESSING, SERVE, EDGE)
+ALL = (GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, LABELLING, PROVISION, ETL, TRAIN, PROCESSING, SERVE, EDGE)

@@ -16,6 +16,7 @@ from infra.fleet import Fleet
 from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
+from infra.provisioning import Provisioning
 from infra.serving import Serving
 from infra.staging import Staging
 from infra.training import Training
@@ -45,6 +46,7 @@ class LabStack(Stack):
         training = Training(self, "Training", settings=settings, names=names, lake=lake, image=job, staging=staging)
         serving = Serving(self, "Serving", settings=settings, names=names, lake=lake, image=serve)
         fleet = Fleet(self, "Fleet", settings=settings, names=names, lake=lake, staging=staging)
+        provisioning = Provisioning(self, "Provisioning", names=names, lake=lake, staging=staging)
         decisions = Decisions(
             self,
             "Decisions",
@@ -79,7 +81,7 @@ class LabStack(Stack):
             lake=lake,
             staging=staging,
             machines=[workflow.flow, workflow.release],
-            functions=list(decisions.all.values()),
+            functions=[*decisions.all.values(), provisioning.hook],
             endpoint=serving.endpoint_name,
         )
         self._output("DataBucket", lake.data.bucket_name)
@@ -96,6 +98,7 @@ class LabStack(Stack):
         self._output("CanaryGroup", names.of("canary"))
         self._output("FleetGroup", names.of("fleet"))
         self._output("CoreGroup", names.of("core"))
+        self._output("ProvisioningTemplate", provisioning.template_name)
         self._output("RuntimeComponent", fleet.runtime_component)
         self._output("ModelComponent", fleet.model_component)
         self._output("Dashboard", watch.alarms.dashboard_name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lab.call import Call, answer, json_option, print_json
+from lab.cli_provision import provision
 
 if TYPE_CHECKING:
     from lab.stack import Stack
@@ -143,3 +144,6 @@ def _switch(call: Call, fault: str, thing: str | None, *, on: bool) -> int:
     lines = [f"{name}  {', '.join(faults) or 'no fault is on'}" for name, faults in found.items()]
     answer(call, found, "\n".join(lines))
     return 0
+
+
+device.add_command(provision)

@@ -30,6 +30,7 @@ _KEPT: Row = (EXECUTED, "A record that nothing runs behind.")
 _LOG_DELIVERY: Row = (NOT_COVERED, "Execution logs do not go to CloudWatch Logs; the history is in Step Functions.")
 _TRACES: Row = (NOT_COVERED, "No traces are written; the setting of the state machine is kept.")
 _JOB: Row = (EXECUTED, "The job is a child process; describe follows it to its end.")
+_JOINS: Row = (NOT_COVERED, "No MQTT broker listens here, so no device joins by a claim certificate.")
 _IOT_JOB: Row = (EXECUTED, "A Greengrass deployment is an IoT job too; its counts follow the devices.")
 
 _SCALING: Row = (EMULATED, "Kept and read back; one process answers, however many instances a policy asks for.")
@@ -71,11 +72,25 @@ ACTIONS: dict[str, Row] = {
     "greengrass:ListDeployments": (EXECUTED, "The newest of each target, or all."),
     "iam:CreateServiceLinkedRole": (NOT_COVERED, "Scaling needs no role here."),
     "iam:PassRole": (EMULATED, "Not checked; that the role exists and trusts the service is."),
+    "iot:AttachPolicy": _JOINS,
+    "iot:AttachPrincipalPolicy": _JOINS,
+    "iot:AttachThingPrincipal": _JOINS,
     "iot:CancelJob": _IOT_JOB,
     "iot:CreateJob": _IOT_JOB,
+    "iot:CreateThing": (EXECUTED, "Things as made."),
+    "iot:DescribeCertificate": _JOINS,
     "iot:DescribeJob": _IOT_JOB,
+    "iot:DescribeThing": (EXECUTED, "Things as made."),
     "iot:GetJobDocument": (NOT_COVERED, "Greengrass reads it in AWS; the desk's keeps what was deployed."),
     "iot:DescribeThingGroup": (EXECUTED, "Groups as made."),
+    "iot:GetPolicy": (EMULATED, "Policies as made; nothing is held against them."),
+    "iot:ListPrincipalPolicies": _JOINS,
+    "iot:ListPrincipalThings": _JOINS,
+    "iot:ListThingGroupsForThing": (EXECUTED, "The groups of a thing."),
+    "iot:ListThingPrincipals": (EXECUTED, "The certificates of a thing."),
+    "iot:RegisterThing": _JOINS,
+    "iot:UpdateCertificate": _JOINS,
+    "iot:UpdateThing": (EXECUTED, "Attributes of a thing."),
     "iot:ListThingsInThingGroup": (EXECUTED, "Members of a group."),
     "iot:UpdateJob": _IOT_JOB,
     "kms:CreateGrant": (NOT_COVERED, "Nothing is encrypted at rest, so no service asks for a grant."),

@@ -54,6 +54,14 @@ def _read_rule(made: Made) -> Properties:
     return {"RuleName": found["ruleName"], "TopicRulePayload": found}
 
 
+def _make_template(site: Site, wanted: Properties) -> str:
+    name = str(wanted.get("TemplateName") or site.named(36))
+    enabled = str(wanted.get("Enabled", False)).lower() == "true"
+    given = {**wanted, "TemplateName": name, "Enabled": enabled, "Tags": None, "TemplateType": None}
+    site.call("iot", "create_provisioning_template", {**given, "type": wanted.get("TemplateType")})
+    return name
+
+
 def _make_version(site: Site, wanted: Properties) -> str:
     given = {"inlineRecipe": document(wanted["InlineRecipe"]).encode(), "tags": wanted.get("Tags")}
     made = site.call("greengrassv2", "create_component_version", given)
@@ -138,6 +146,19 @@ KINDS = (
         how="executed",
         note="`SELECT *` with topic() and timestamp() terms and Lambda actions; anything else is refused when the "
         "rule is made. The error action is kept and not run.",
+    ),
+    Kind(
+        "AWS::IoT::ProvisioningTemplate",
+        frozenset({
+            "Description", "Enabled", "PreProvisioningHook", "ProvisioningRoleArn", "Tags", "TemplateBody",
+            "TemplateName", "TemplateType",
+        }),
+        _make_template,
+        lambda made: made.site.call("iot", "describe_provisioning_template", {"templateName": made.id}),
+        lambda made: made.site.call("iot", "delete_provisioning_template", {"templateName": made.id}),
+        attributes={"TemplateArn": lambda made: made.site.arn("iot", f"provisioningtemplate/{made.id}")},
+        inert=NO_TAGS,
+        note="Checked, kept and read back; no MQTT broker listens here, so no device joins by it.",
     ),
     Kind(
         "AWS::GreengrassV2::ComponentVersion",

@@ -39,6 +39,7 @@ STAND_INS = (
     "lab.sagemaker",
     "lab.glue",
     "lab.iot",
+    "lab.provisioning",
     "lab.greengrassv2",
 )
 HOST = "127.0.0.1"

@@ -16,12 +16,12 @@ pytestmark = pytest.mark.slow
 OUTPUTS = {
     "DataBucket", "ArtifactBucket", "LogBucket", "KeyArn", "FlowArn", "ReleaseFlowArn", "RunsTable",
     "ModelPackageGroup", "EndpointName", "GlueJob", "GlueDatabase", "CanaryGroup", "FleetGroup", "CoreGroup",
-    "RuntimeComponent", "ModelComponent", "Dashboard",
+    "RuntimeComponent", "ModelComponent", "Dashboard", "ProvisioningTemplate",
 }  # fmt: skip
 # Actions that AWS lets no one narrow to a resource, or whose resource is made by the service itself.
 BARE_STAR = {
     "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken", "greengrass:CreateDeployment",
-    "greengrass:ListDeployments",
+    "greengrass:ListDeployments", "iot:RegisterThing",
     "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
     "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
     "xray:GetSamplingRules", "xray:GetSamplingTargets", "xray:PutTelemetryRecords", "xray:PutTraceSegments",
@@ -142,13 +142,31 @@ def test_a_role_is_handed_to_sagemaker_only(assembly: Any) -> None:
 
 
 def test_a_device_speaks_on_its_own_topics_only(assembly: Any) -> None:
-    (policy,) = assembly.of_type("AWS::IoT::Policy").values()
+    policy = assembly.named("AWS::IoT::Policy", "PolicyName", "ml-lab-dev-device")
     thing = "${iot:Connection.Thing.ThingName}"
     for statement in policy["PolicyDocument"]["Statement"]:
         for resource in map(assembly.text, listed(statement["Resource"])):
             if ":topic/" in resource or ":topicfilter/" in resource or ":client/" in resource:
                 assert thing in resource, resource
     assert not [row for row in policy["PolicyDocument"]["Statement"] if row["Action"] in ("iot:*", "greengrass:*")]
+
+
+def test_a_claim_certificate_asks_for_a_certificate_and_for_nothing_else(assembly: Any) -> None:
+    policy = assembly.named("AWS::IoT::Policy", "PolicyName", "ml-lab-dev-claim")
+    for statement in policy["PolicyDocument"]["Statement"]:
+        for resource in map(assembly.text, listed(statement["Resource"])):
+            allowed = ("$aws/certificates/create/", "$aws/certificates/create-from-csr/", "client/*")
+            assert any(one in resource for one in (*allowed, "/ml-lab-dev-join/provision/")), resource
+
+
+def test_a_device_joins_only_past_the_hook_and_under_the_device_policy(assembly: Any) -> None:
+    (template,) = assembly.of_type("AWS::IoT::ProvisioningTemplate").values()
+    assert "Provision" in json.dumps(template["PreProvisioningHook"]["TargetArn"])
+    body = json.loads(template["TemplateBody"])["Resources"]
+    assert body["policy"]["Properties"]["PolicyName"] == "ml-lab-dev-device"
+    # The groups are the owner's business: a claim cannot choose them.
+    assert "ThingGroups" not in body["thing"]["Properties"]
+    assert body["thing"]["OverrideSettings"]["ThingGroups"] == "DO_NOTHING"
 
 
 def test_a_device_puts_samples_below_its_own_name_and_never_a_manifest(assembly: Any) -> None:

@@ -95,7 +95,7 @@ def classic(facts: dict[str, str]) -> str:
 def register(facts: dict[str, str]) -> str:
     """For whoever may change the account: the thing in its groups, a claim certificate, endpoints filled in."""
     return f"""#!/bin/sh
-# Registers {facts["thing"]} and makes a claim certificate for it, with the AWS command line and an administrator's rights.
+# Registers {facts["thing"]} and makes a claim certificate for it. Needs the AWS command line, and the rights to do so.
 set -eu
 cd "$(dirname "$0")"
 export AWS_DEFAULT_REGION={facts["region"]}

@@ -226,7 +226,11 @@ def test_what_a_device_reports_reaches_the_feedback_function_by_the_broker_s_wor
     }
     called = {json.dumps(rule["Actions"]) for rule in rules.values()}
     assert len(called) == 1 and "Feedback" in called.pop()
-    callers = [row for row in assembly.of_type("AWS::Lambda::Permission").values() if "iot" in row["Principal"]]
+    callers = [
+        row
+        for row in assembly.of_type("AWS::Lambda::Permission").values()
+        if row["Principal"] == "iot.amazonaws.com" and "Feedback" in json.dumps(row["FunctionName"])
+    ]
     assert len(callers) == len(rules) and all(row["SourceArn"] and row["SourceAccount"] for row in callers)
 
 

@@ -86,7 +86,6 @@ def _points(alarm: Alarm, data: Sequence[Any], now: datetime) -> list[float | No
     return [STATISTICS[alarm.statistic](found) if found else None for found in values]
 
 
-def _aware(moment: Any) -> datetime:
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _aware(moment: str | datetime) -> datetime:
+    when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -137,7 +137,7 @@ def _figures(event: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
         drops = sum(drops.values()) if all(map(_number, drops.values())) else None
     for field, (name, unit) in METRICS.items():
         value = drops if field == "drops" else event.get(field)
-        if _number(value):
+        if value is not None and _number(value):
             yield name, unit, float(value)
 
 

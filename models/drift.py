@@ -59,7 +59,7 @@ def _whole(counts: Sequence[float]) -> Floats:
     values = np.asarray(counts, np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all() or values.sum() <= 0:
         raise ValueError("a histogram needs at least one bin and one finite count above zero")
-    return values / values.sum()
+    return np.asarray(values / values.sum(), np.float64)
 
 
 def ks(expected: Sequence[float], seen: Sequence[float]) -> float:
@@ -87,7 +87,8 @@ def kolmogorov_tail(distance: float, samples: float) -> float:
     scaled = (root + 0.12 + 0.11 / root) * distance
     if scaled < 0.2:
         return 1.0
-    return min(1.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, 101)))
+    signed = ((1.0 if k % 2 else -1.0) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, 101))
+    return min(1.0, 2 * sum(signed))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import bench_device, bench_etl, bench_export, bench_serve, launch, processes
+from lab import bench_device, bench_etl, bench_export, bench_serve, bench_train, launch, processes
 from lab.errors import LabError
 from lab.home import Home
 
@@ -54,6 +54,7 @@ BENCHES: dict[str, Callable[[Home, str | None], Iterator[Row]]] = {
     "etl": bench_etl.etl,
     "export": bench_export.export,
     "serve": bench_serve.serve,
+    "train": bench_train.train,
 }
 
 

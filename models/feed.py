@@ -45,13 +45,18 @@ class Step:
     seed: int
     parts: Sequence[Share]
 
+    @property
+    def whole(self) -> bool:
+        """Whether the batch goes through the net at once, on this rank alone."""
+        return len(self.parts) == 1 and self.parts[0].count == len(self.samples)
+
 
 class Feed:
-    """The training split in random order, epoch by epoch. `change` is what happens to samples before the net."""
+    """The training split in random order, epoch by epoch. `change`, if any, is what samples go through first."""
 
     def __init__(
-        self, inputs: Tensor, labels: Tensor, *, batch: int, accumulate: int, seed: int, change: Change, ranks: Ranks,
-        pace: Pace,
+        self, inputs: Tensor, labels: Tensor, *, batch: int, accumulate: int, seed: int, change: Change | None,
+        ranks: Ranks, pace: Pace,
     ) -> None:  # fmt: skip
         self.count = len(labels)
         self._inputs, self._labels = inputs, labels
@@ -82,10 +87,12 @@ class Feed:
         return found
 
     def _drawn(self, step: Step, share: Share) -> tuple[Tensor, Tensor]:
-        place = share.of(step.samples)
-        # Another stream than that of the net's own noise.
-        changed = self._change(self._inputs[place], self._rng.manual_seed(~step.seed), share)
-        return changed, self._labels[place]
+        place = step.samples if step.whole else share.of(step.samples)
+        inputs = self._inputs[place]
+        if self._change is not None:
+            # Another stream than that of the net's own noise.
+            inputs = self._change(inputs, self._rng.manual_seed(~step.seed), share)
+        return inputs, self._labels[place]
 
 
 def batches_of(count: int, size: int, rng: torch.Generator) -> list[Tensor]:

@@ -32,16 +32,22 @@ class Objective:
         """What a batch with these labels [N] counts, all its parts on all ranks together."""
         return float(len(labels)) if self._counted is None else self._counted[labels].sum()
 
-    def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor, weight: Tensor | float) -> Tensor:
-        """What these samples add to the mean over a batch of `weight`; raw tensors [N, ...], labels [N]."""
+    def loss(self, model: nn.Module, inputs: Tensor, labels: Tensor, weight: Tensor | float | None = None) -> Tensor:
+        """The mean over a batch; raw tensors [N, ...], labels [N].
+
+        Of a part of a batch that has `weight` in all, what the part adds to that mean.
+        """
         with self._pace.autocast():
             if isinstance(model, Detector):
                 errors = model.errors(inputs).float()
-                return errors.sum() / (errors[:1].numel() or 1) / weight
+                return errors.mean() if weight is None else errors.sum() / (errors[:1].numel() or 1) / weight
             found = model(inputs).float()
+        way = "mean" if weight is None else "sum"
         if self._weights is not None:
-            return nn.functional.cross_entropy(found, labels, weight=self._weights, reduction="sum") / weight
-        return nn.functional.huber_loss(found[:, 0], self._scaled(labels), delta=WIDE, reduction="sum") / weight
+            loss = nn.functional.cross_entropy(found, labels, weight=self._weights, reduction=way)
+        else:
+            loss = nn.functional.huber_loss(found[:, 0], self._scaled(labels), delta=WIDE, reduction=way)
+        return loss if weight is None else loss / weight
 
     @torch.inference_mode()
     def measured(self, model: nn.Module, inputs: Tensor, labels: Tensor, ranks: Ranks) -> dict[str, float]:

@@ -44,9 +44,9 @@ class Pace:
         if not self.compiled:
             return
         if isinstance(model, Detector):
-            model.errors = torch.compile(model.errors)
+            model.errors = torch.compile(model.errors)  # type: ignore[method-assign]
         else:
-            model.compile()  # type: ignore[no-untyped-call]
+            model.compile()
 
     def optimizer(self, model: nn.Module, *, rate: float, decay: float) -> torch.optim.Optimizer:
         """AdamW, all weights in one kernel where torch has that for the device, as it has for CPU and CUDA."""

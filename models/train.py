@@ -22,7 +22,7 @@ from models import augment, curated, net, pace
 from models.anomaly_net import Detector
 from models.checkpoint import Checkpoint, Progress
 from models.contract import Contract
-from models.feed import Feed
+from models.feed import Change, Feed
 from models.noise import Rows, share_noise
 from models.objective import Objective
 from models.pace import Pace
@@ -142,7 +142,7 @@ def learn(run: Run, done: Progress) -> Iterator[None]:
     run.total.fill_(done.total if run.ranks.first else 0.0)
     for step, parts in run.feed.steps(epoch, done.step):
         _set_rate(run.optimizer, run.config, (epoch - 1 + step.number / step.count) / run.config.epochs)
-        weight = run.objective.weight(run.labels[step.samples])
+        weight = None if step.whole else run.objective.weight(run.labels[step.samples])
         for part in parts:
             run.rows.share = part.share
             run.pace.seed(step.seed)
@@ -195,7 +195,7 @@ def prepared(
     speed.prepare(model)
     feed = Feed(
         inputs, labels, batch=config.batch, accumulate=config.accumulate, seed=config.seed, ranks=ranks, pace=speed,
-        change=lambda batch, rng, share: _augmented(batch, contract, config, rng, share),
+        change=_augmented(config) if contract.modality == "image" else None,
     )  # fmt: skip
     return Run(
         config=config,
@@ -267,11 +267,12 @@ def _learned(contract: Contract, inputs: Tensor, labels: Tensor) -> tuple[Tensor
     return inputs[normal], labels[normal]
 
 
-def _augmented(batch: Tensor, contract: Contract, config: Config, rng: torch.Generator, share: Share) -> Tensor:
-    if contract.modality != "image":
-        return batch
-    changed = augment.pictures(batch, rng, shift=config.shift, jitter=config.jitter, flip=config.flip, share=share)
-    return changed.contiguous(memory_format=torch.channels_last)
+def _augmented(config: Config) -> Change:
+    def change(batch: Tensor, rng: torch.Generator, share: Share) -> Tensor:
+        changed = augment.pictures(batch, rng, shift=config.shift, jitter=config.jitter, flip=config.flip, share=share)
+        return changed.contiguous(memory_format=torch.channels_last)
+
+    return change
 
 
 def _snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -186,7 +186,7 @@ class Edge(Table):
     release. Then the fleet receives the model, `rollout_per_minute` devices at first, times `rollout_factor` each time
     that as many have taken it.
 
-    A device sends at most `samples_per_day` for labelling, none unless asked for; a labelling queue has `queue_rows`.
+    A labelling queue has at most `queue_rows` of the samples that devices sent.
 
     `devices` and `canaries` say how many cores the desk simulates, and how many of them receive a model first; the
     devices of an account are real, and join the groups that their owner puts them into.
@@ -208,7 +208,6 @@ class Edge(Table):
     silent_minutes: Annotated[float, Field(ge=1, le=12 * 60)] = 5.0
     rollout_per_minute: Annotated[int, Field(ge=1, le=1000)] = 10
     rollout_factor: Annotated[float, Field(ge=1.1, le=5)] = 2.0
-    samples_per_day: Annotated[int, Field(ge=0, le=100_000)] = 0
     queue_rows: Annotated[int, Field(ge=1, le=2_000)] = 200
     source: Annotated[str, Field(min_length=1, max_length=500)] = "inbox"
     telemetry_s: Annotated[float, Field(ge=0.1, le=86_400)] = 60.0

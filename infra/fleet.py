@@ -39,13 +39,6 @@ class Fleet(Construct):
         self.groups = {name: self._group(name) for name in ("core", "canary", "fleet")}
         self.bundle = staging.asset(self, "Bundle", staging.archive(edge))
         self._wheels = self._wheelhouse(staging)
-        edge_settings = settings.edge
-        # Samples leave the device only where the owner asked for some.
-        self._configuration = {
-            "drift_psi": edge_settings.drift_psi,
-            "capture_per_day": edge_settings.samples_per_day,
-            "bucket": lake.data.bucket_name if edge_settings.samples_per_day else "",
-        }
         self._device(lake)
         recipe = (staging.root / "edge/recipes/inference.json").read_text("utf-8")
         self.runtime_version = self._version(recipe, edge.files(staging.root))
@@ -144,26 +137,24 @@ class Fleet(Construct):
         """A component version cannot change, so its number follows from recipe, names and code."""
         content = {**files, "recipe": recipe.encode(), "prefix": self._names.prefix.encode()}
         content |= {f"wheels-{number}": one.asset_hash.encode() for number, one in enumerate(self._wheels)}
-        # Without the bucket, whose name is a reference that synthesis numbers as it comes.
-        configured = {key: value for key, value in self._configured().items() if key != "bucket"}
-        content["configuration"] = json.dumps(configured).encode()
         number = int(hashlib.sha256(archives.digest(content).encode()).hexdigest()[:7], 16)
         return f"1.0.{number}"
 
     def _configured(self) -> dict[str, Any]:
-        """What `[edge]` says to the runtime, in the words of edge/settings.py; its own defaults are left out."""
+        """What `[edge]` says to the runtime, in the words of edge/settings.py; a change needs no restart."""
         edge = self._settings.edge
-        said = {
+        return {
             "source": edge.source,
             "interval_s": edge.telemetry_s,
             "spool_mb": edge.spool_mb,
             "free_mb": edge.free_mb,
             "drift_psi": edge.drift_psi,
+            "capture_per_day": edge.capture_per_day,
+            "capture_inputs": edge.capture_inputs,
+            # Samples leave the device only where the owner asked for some.
+            "bucket": self._bucket if edge.capture_per_day else "",
+            "public_key": edge.public_key,
         }
-        if edge.capture_per_day:
-            said |= {"capture_per_day": edge.capture_per_day, "capture_inputs": edge.capture_inputs}
-            said["bucket"] = self._bucket
-        return {**said, **({"public_key": edge.public_key} if edge.public_key else {})}
 
     def _runtime(self, recipe: str) -> None:
         filled = {
@@ -177,7 +168,6 @@ class Fleet(Construct):
         for placeholder, value in filled.items():
             recipe = recipe.replace(placeholder, value)
         document = json.loads(recipe)
-        document["ComponentConfiguration"]["DefaultConfiguration"] |= self._configured()
         rights = {"Read": "ALL", "Execute": "NONE"}
         document["Manifests"][0]["Artifacts"] += [
             {"Uri": uri(one), "Unarchive": "ZIP", "Permission": rights} for one in self._wheels
@@ -195,7 +185,7 @@ class Fleet(Construct):
                 self.runtime_component: greengrass.CfnDeployment.ComponentDeploymentSpecificationProperty(
                     component_version=self.runtime_version,
                     configuration_update=greengrass.CfnDeployment.ComponentConfigurationUpdateProperty(
-                        merge=json.dumps(self._configuration, sort_keys=True)
+                        merge=json.dumps(self._configured(), sort_keys=True)
                     ),
                 ),
             },

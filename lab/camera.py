@@ -26,7 +26,7 @@ def show(engine: Engine, prefix: str, folder: Path) -> int:
         keys = _spread(_samples(engine, bucket))
         for key in keys:
             body: bytes = engine.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-            _place(folder, "-".join(key.split("/")[-2:]), body)
+            place(folder, "-".join(key.split("/")[-2:]), body)
     except (ClientError, BotoCoreError) as error:
         _log.info("the desk's camera has nothing to show: %s", error)
         return 0
@@ -43,7 +43,7 @@ def _spread(keys: list[str]) -> list[str]:
     return [keys[index * len(keys) // COUNT] for index in range(COUNT)] if len(keys) > COUNT else keys
 
 
-def _place(folder: Path, name: str, body: bytes) -> None:
+def place(folder: Path, name: str, body: bytes) -> None:
     """Whole or not at all: the component passes over names that start with a dot."""
     folder.mkdir(parents=True, exist_ok=True)
     hidden = folder / f".{name}"

@@ -319,6 +319,24 @@ def bench(call: Call, name: str, dataset: str | None) -> int:
     return 0
 
 
+@lab.command()
+@click.argument("name", type=click.Choice(["edge"]))
+@json_option
+@click.pass_obj
+def story(call: Call, name: str) -> int:
+    """Replay a whole scenario on an embedded AWS of its own, and draw it.
+
+    edge: a model reaches the canary and the fleet, a broken one stops at the canary, drift brings a better one.
+    """
+    from lab import story as stories
+    from lab.progress import shown
+
+    with shown(call.progress()) as reporter:
+        told = stories.tell(call.home(), name, reporter)
+    answer(call, told.document(), f"the story and its picture: {told.folder / 'story.html'}")
+    return 0
+
+
 lab.add_command(device)
 lab.add_command(label)
 

@@ -36,7 +36,7 @@ def fetch(stack: Stack, dataset: str | None, out: Path) -> dict[str, Any]:
     text = _object(s3, bucket, prefix + QUEUE)
     rows = list(csv.DictReader(io.StringIO((text or b"").decode())))
     if not rows:
-        hint = "devices send samples once [edge] samples_per_day is above 0; lab device tail shows what they do"
+        hint = "devices send samples once [edge] capture_per_day is above 0; lab device tail shows what they do"
         raise LabError(f"no sample of {name} waits for a label", hint)
     if out.exists() and any(out.iterdir()):
         raise LabError(f"{out} is not empty", "name another folder: --out FOLDER")

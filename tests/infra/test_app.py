@@ -121,8 +121,7 @@ def test_the_cli_finds_the_app() -> None:
 
 
 @pytest.mark.slow
-def test_what_the_settings_say_of_the_edge_and_the_wheelhouse_travel_with_the_runtime_component(project: Any) -> None:
-    project.edit("lab.toml", lambda text: text.replace("capture_per_day = 0 ", "capture_per_day = 40 "))
+def test_the_wheelhouse_travels_with_the_runtime_component(project: Any) -> None:
     (project.root / "wheelhouse").mkdir()
     (project.root / "wheelhouse" / "wheels-aarch64-cp311.zip").write_bytes(b"wheels")
     done = project.lab("synth")
@@ -131,8 +130,6 @@ def test_what_the_settings_say_of_the_edge_and_the_wheelhouse_travel_with_the_ru
     (component,) = [row for row in made.values() if row["Type"] == "AWS::GreengrassV2::ComponentVersion"]
     parts = component["Properties"]["InlineRecipe"]["Fn::Join"][1]
     recipe = json.loads("".join(part if isinstance(part, str) else "name" for part in parts))
-    configuration = recipe["ComponentConfiguration"]["DefaultConfiguration"]
-    assert (configuration["capture_per_day"], configuration["bucket"], configuration["spool_mb"]) == (40, "name", 8.0)
     artifacts = [artifact["Uri"] for artifact in recipe["Manifests"][0]["Artifacts"]]
     wheels = artifacts[1].rpartition("/")[2]
     assert len(artifacts) == 2 and (project.root / "cdk.out" / f"asset.{wheels}").read_bytes() == b"wheels"

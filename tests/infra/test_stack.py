@@ -192,8 +192,9 @@ def test_samples_leave_a_device_only_where_the_owner_asks_for_them(
         ]
         return json.loads(one.text(merge))
 
-    assert configured(assembly) == {"bucket": "", "capture_per_day": 0, "drift_psi": 0.25}
-    asked = synthesize(tmp_path / "cdk.out", LAB_OVERRIDES='{"edge": {"samples_per_day": 40}}')
+    said = configured(assembly)
+    assert (said["bucket"], said["capture_per_day"], said["drift_psi"], said["source"]) == ("", 0, 0.25, "inbox")
+    asked = synthesize(tmp_path / "cdk.out", LAB_OVERRIDES='{"edge": {"capture_per_day": 40}}')
     found = configured(asked)
     assert (found["capture_per_day"], bool(found["bucket"])) == (40, True)
 

@@ -27,6 +27,7 @@ COMMANDS = [
     "report",
     "run",
     "status",
+    "story",
     "synth",
     "up",
     "wheelhouse",

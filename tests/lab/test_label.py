@@ -94,7 +94,7 @@ def test_a_class_that_is_none_is_refused_and_nothing_is_changed(stack: Stack, ho
 def test_an_empty_queue_says_what_to_do(stack: Stack, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no sample of nothing waits") as error:
         label.fetch(stack, "nothing", tmp_path / "q")
-    assert "samples_per_day" in str(error.value.hint)
+    assert "capture_per_day" in str(error.value.hint)
 
 
 def test_a_queue_that_points_outside_is_not_followed(stack: Stack, tmp_path: Path) -> None:

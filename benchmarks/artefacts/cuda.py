@@ -9,6 +9,7 @@ row has the reason in `skipped`.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.artefacts import train
 from models import net
@@ -62,7 +63,7 @@ def _rows(folder: Path, scratch: Path) -> list[dict[str, Any]]:
         runs: dict[str, Run] = {
             "eager": _asked(eager, tensors),
             "compiled": _asked(compiled, tensors),
-            "aoti-cuda": lambda tensors=tensors: package.run(tensors),
+            "aoti-cuda": functools.partial(package.run, tensors),
         }
         expected = runs["eager"]().argmax(1)
         agreement = {name: round(float((run().argmax(1) == expected).mean()), 4) for name, run in runs.items()}
@@ -76,13 +77,12 @@ def _rows(folder: Path, scratch: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _asked(module: nn.Module, tensors: Any) -> Run:
+def _asked(module: Callable[[Tensor], Tensor], tensors: Any) -> Run:
     """From an array on the host to answers on the host, as an endpoint does it."""
 
     def run() -> Any:
         with torch.inference_mode():
-            found: Tensor = module(torch.from_numpy(tensors).cuda())
-            return found.float().cpu().numpy()
+            return module(torch.from_numpy(tensors).cuda()).float().cpu().numpy()
 
     return run
 
@@ -93,7 +93,7 @@ def _timed(runs: Mapping[str, Run]) -> dict[str, float]:
     for _ in range(ROUNDS):
         for name, run in runs.items():
             run()
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             start.record()
             for _ in range(EACH):
                 run()

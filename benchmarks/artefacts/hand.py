@@ -34,7 +34,7 @@ class Given:
 
     def singles(self) -> list[torch.Tensor]:
         """The calibration samples, one by one."""
-        return list(torch.from_numpy(self.calibration.copy()).split(1))
+        return list(torch.split(torch.from_numpy(self.calibration.copy()), 1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -77,7 +77,10 @@ def _traced(answer: nn.Module, example: Tensor, batch: Any) -> torch.export.Expo
         raise RuntimeError(
             "the net fixes its batch size: take shape[0] of a tensor where its forward takes len()"
         ) from error
-    return program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention})
+    found: torch.export.ExportedProgram = program.run_decompositions(
+        {torch.ops.aten.scaled_dot_product_attention.default: _attention}
+    )
+    return found
 
 
 def _attention(

@@ -297,7 +297,7 @@ def invoke(call: Call, file: Path, content_type: str | None) -> int:
 
 
 @lab.command()
-@click.argument("name", type=click.Choice(["flow", "etl", "export", "serve", "device"]), default="flow")
+@click.argument("name", type=click.Choice(["flow", "etl", "export", "serve", "train", "device"]), default="flow")
 @click.option("--dataset", metavar="NAME|PATH", help="Another data set than lab.toml's.")
 @click.pass_obj
 def bench(call: Call, name: str, dataset: str | None) -> int:
@@ -307,7 +307,8 @@ def bench(call: Call, name: str, dataset: str | None) -> int:
     images or table: only these); export compares the chosen artefacts of four nets with eager PyTorch and with
     every runtime driven by hand (--dataset conv, tcn, transformer, tabular, batch32 or cuda: only this); serve asks the
     endpoint, and other servers with the same model (--dataset overhead, json, mlflow, litserve or fastapi: only this);
-    device measures the component on devices (--dataset inference, rest, kill, swaps or spool: only this).
+    train times a training step beside other loops, and two ranks beside one (--dataset bare, fabric, trainer or
+    one-rank: only this); device measures the component on devices (--dataset inference, rest, kill, swaps or spool: only this).
     """
     from lab import bench as benches
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import bench, bench_train
+from lab import bench, bench_train, cli
 from lab.errors import LabError
 from lab.home import Home
 
@@ -40,3 +40,8 @@ def test_two_ranks_are_measured_beside_one(home: Home, monkeypatch: pytest.Monke
         return
     assert (row["case"], row["peer"], row["ranks"], row["batch"]) == ("image-tiny/one-rank", "one-rank", 2, 32)
     assert row["per_s"] > 0 and row["step_ratio"] > 0
+
+
+def test_the_command_line_offers_every_bench() -> None:
+    (argument,) = [each for each in cli.bench.params if each.name == "name"]
+    assert sorted(argument.type.choices) == sorted(bench.BENCHES)  # type: ignore[attr-defined]

@@ -34,10 +34,11 @@ TITLE = "A fleet one can trust"
 DATASET = "surface-defects"
 SEED = 4_711
 # Pictures that each device sees in the dark, those kept back to compare the two models on, and how dark it is.
-SHOWN, HELD, LIGHT = 120, 200, 0.4
+SHOWN, HELD, LIGHT = 120, 200, 0.55
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"dataset": DATASET},
-    "edge": {"devices": 5, "canaries": 1, "capture_per_day": 60, "telemetry_s": 20.0},
+    "train": {"epochs": 50},
+    "edge": {"devices": 5, "canaries": 1, "capture_per_day": 100, "queue_rows": 400, "telemetry_s": 20.0},
 }
 PATIENCE_S = 240.0
 Answers = dict[str, dict[str, Any]]

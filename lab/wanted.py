@@ -12,8 +12,9 @@ from lab.recipe import MOST_JOB, Recipe, check_configuration, satisfies
 if TYPE_CHECKING:
     from lab.fleet import ControlPlane, Deployment
 
-# The nucleus component of a deployment is known by name, shown as installed, and emulated.
-EMULATED = ("aws.greengrass.Nucleus", "aws.greengrass.NucleusLite")
+# Components of AWS that are known by name and emulated: the nucleus, shown as installed, and what hands a device its
+# role's credentials, which a child of the desk has from the start.
+EMULATED = ("aws.greengrass.Nucleus", "aws.greengrass.NucleusLite", "aws.greengrass.TokenExchangeService")
 
 
 class DeploymentFailed(Exception):

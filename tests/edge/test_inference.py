@@ -149,3 +149,28 @@ def test_without_a_nucleus_and_after_a_kill_the_last_good_model_serves(
     (device.work / "inbox" / "one.png").write_bytes(picture(200))
     assert eventually(device.results), device.log()
     assert device.results()[0]["model_version"] == "1.0.1"
+
+
+@pytest.mark.slow
+def test_without_a_nucleus_for_too_long_it_ends_to_get_a_new_token_twice_an_hour_and_then_stays(
+    device: Device, package: Make
+) -> None:
+    stager.stage(package(), "1.0.1", device.store)
+    device.component.configuration["patience_s"] = 1
+    for _ in range(2):
+        device.server.faults.refuse = False
+        process = device.start()
+        reported = len(device.cloud)
+        assert eventually(lambda: len(device.cloud) > reported), device.log()  # noqa: B023
+        device.server.faults.refuse = True
+        device.server.drop_connections()
+        assert process.wait(60) == 3, device.log()
+    device.server.faults.refuse = False
+    process = device.start()
+    reported = len(device.cloud)
+    assert eventually(lambda: len(device.cloud) > reported), device.log()
+    device.server.faults.refuse = True
+    device.server.drop_connections()
+    assert eventually(lambda: "the nucleus refused or is gone" in device.log().rpartition("serving")[2])
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(5)

@@ -111,7 +111,7 @@ def _trained(name: str, contract: Contract, recipe: Recipe, inputs: npt.NDArray[
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=recipe.epochs * steps, pct_start=0.2)
     for epoch in range(recipe.epochs):
         began, total = time.perf_counter(), 0.0
-        for batch in torch.randperm(len(given)).split(BATCH)[:steps]:
+        for batch in torch.split(torch.randperm(len(given)), BATCH)[:steps]:
             loss = functional.cross_entropy(net(given[batch]), wanted[batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

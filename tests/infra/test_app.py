@@ -42,7 +42,9 @@ def test_another_data_set_changes_settings_and_what_is_derived_from_them_only(
     assert {path.name for path in other.asset("")} == {path.name for path in assembly.asset("")}
     assert other.lab["settings"]["data"] == {**assembly.lab["settings"]["data"], "dataset": "surface-defects"}
     claims = [made.machine("ml-lab-dev-flow")["States"]["ReadManifest"]["ResultSelector"] for made in (assembly, other)]
-    template = json.dumps(assembly.template).replace("raw/digits/", "raw/surface-defects/")
+    template = json.dumps(assembly.template)
+    for place in ("raw/{}/", "raw/{}-device/", '"DATASET": "{}"'):
+        template = template.replace(place.format("digits"), place.format("surface-defects"))
     asked = (made.lab["settings"]["gate"]["accuracy"] for made in (assembly, other))
     old, new = (json.dumps(json.dumps({"accuracy": value}))[2:-2] for value in asked)
     assert old in template

@@ -308,7 +308,8 @@ def bench(call: Call, name: str, dataset: str | None) -> int:
     every runtime driven by hand (--dataset conv, tcn, transformer, tabular, batch32 or cuda: only this); serve asks the
     endpoint, and other servers with the same model (--dataset overhead, json, mlflow, litserve or fastapi: only this);
     train times a training step beside other loops, and two ranks beside one (--dataset bare, fabric, trainer or
-    one-rank: only this); device measures the component on devices (--dataset inference, rest, kill, swaps or spool: only this).
+    one-rank: only this); device measures the component on devices (--dataset inference, rest, kill, swaps or spool:
+    only this).
     """
     from lab import bench as benches
 

@@ -241,7 +241,10 @@ def trained(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("SM_MODEL_DIR", str(model))
         patch.setenv("CHECKPOINT_DIR", str(tmp_path_factory.mktemp("checkpoints")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert train.main(["--size", "tiny", "--epochs", "10", "--batch", "8", "--seed", "17", "--run", "run-1"]) == 0
+        assert (
+            train.main(["--size", "tiny", "--epochs", "10", "--batch", "8", "--seed", "17", "--execution", "run-1"])
+            == 0
+        )
     (processing / "model").mkdir(parents=True)
     with tarfile.open(processing / "model" / "model.tar.gz", "w:gz") as tar:
         for path in sorted(model.iterdir()):

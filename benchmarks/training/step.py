@@ -28,7 +28,7 @@ from models.feed import batches_of
 from models.ranks import Ranks
 from models.train import Run, learn
 
-STEPS, ROUNDS = 100, 31
+STEPS, ROUNDS = 100, 15
 # Trains on and on; says after each turn how many steps it took.
 Loop = Iterator[int]
 

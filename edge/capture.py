@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import random
-import threading
-import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ SCHEMA = 1
 # Of the day's budget this share is for samples taken at random: what a model is sure of can be wrong too.
 AT_RANDOM = 0.1
 RATE = 0.01
+WAITING = 64  # samples between the model and the disk
 _log = logging.getLogger(__name__)
 
 # Puts one object: its key and content. Raises OSError when it cannot be put now.
@@ -33,29 +33,34 @@ Put = Callable[[str, bytes], None]
 
 
 class Capture:
-    """Keeps samples within `capture_per_day` and `capture_mb`, and hands them to `put` one by one."""
+    """Keeps samples within `capture_per_day` and `capture_mb`, and hands them to `put` one by one.
+
+    `consider` is the worker's; `keep` and `upload` belong to a thread that may wait.
+    """
 
     def __init__(self, work: Path, thing: str, settings: Settings, seed: int | None = None) -> None:
         self.folder = work / "capture"
         self.thing = thing
         self.settings = settings
-        self.kept = 0
         self._random = random.Random(seed)
-        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Frame, Serving, dict[str, Any], str]] = deque(maxlen=WAITING)
 
     def consider(self, frame: Frame, serving: Serving, answer: dict[str, Any], drifted: bool) -> bool:
-        """Keeps the sample when it is worth a person's look and the budget allows; whether it did."""
-        if not self.settings.capture_per_day:
-            return False
-        why = self._why(answer.get("confidence"), drifted)
-        if why is None:
-            return False
-        with self._lock:
+        """Whether the sample is worth a person's look; it then waits for `keep`. Waits for no disk itself."""
+        why = self._why(answer.get("confidence"), drifted) if self.settings.capture_per_day else None
+        if why is not None:
+            self._waiting.append((frame, serving, answer, why))
+        return why is not None
+
+    def keep(self) -> int:
+        """Writes down what waits, as far as the budgets allow; how many samples that were."""
+        kept = 0
+        for _ in range(len(self._waiting)):
             try:
-                return self._keep(frame, serving, answer, why)
+                kept += self._keep(*self._waiting.popleft())
             except OSError as error:
                 _log.warning("a sample could not be kept: %s", error)
-                return False
+        return kept
 
     def upload(self, put: Put) -> int:
         """Hands over what is kept, the oldest first; how many went. Stops at the first that `put` does not take."""
@@ -93,26 +98,24 @@ class Capture:
         if total >= budget or (why == "random" and int(counts.get(why, 0)) >= max(1, budget * AT_RANDOM)):
             return False
         data = frame.data if self.settings.capture_inputs else b""
-        note = self._note(frame, serving, answer, why, today)
-        if self._used() + len(data) + len(note) > self.settings.capture_mb * 2**20:
+        about = self._about(frame, serving, answer, why, today)
+        if self._used() + len(data) + len(json.dumps(about)) > self.settings.capture_mb * 2**20:
             return False
         write_json(self.folder / "day.json", {**counts, why: int(counts.get(why, 0)) + 1})
-        about = json.loads(note)
         if data:
             (self.folder / about["file"]).write_bytes(data)
         write_json(self.folder / f"{about['id']}.json", about)
-        self.kept += 1
         return True
 
-    def _note(self, frame: Frame, serving: Serving, answer: dict[str, Any], why: str, today: str) -> str:
+    def _about(self, frame: Frame, serving: Serving, answer: dict[str, Any], why: str, today: str) -> dict[str, Any]:
         name = uuid.uuid4().hex
         contract = serving.model.contract
         suffix = Path(frame.name).suffix.lower() or (".png" if contract.modality == "image" else ".csv")
-        about = {
+        return {
             "schema": SCHEMA,
             "id": name,
             "thing": self.thing,
-            "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "model_version": serving.version,
             "model_sha": serving.sha,
             "label": answer.get("label"),
@@ -122,7 +125,6 @@ class Capture:
             "file": f"{name}{suffix}" if self.settings.capture_inputs else "",
             "key": f"raw/{contract.dataset}-device/{self.thing}/{today}/{name}",
         }
-        return json.dumps(about)
 
     def _used(self) -> int:
         return sum(path.stat().st_size for path in self.folder.iterdir()) if self.folder.is_dir() else 0

@@ -65,7 +65,7 @@ class Forwarder:
     def alert(self, kind: str, **about: Any) -> None:
         """Something that a person may have to act on; goes before all else."""
         message = {**stamped(self.thing), "kind": kind, **about}
-        self.spool.put(ALERT, f"{self._topics}/alert", json.dumps(message).encode()[:FRAME])
+        self.spool.put(ALERT, f"{self._topics}/alert", json.dumps(message).encode())
         self._wake.set()
 
     def telemetry(self, message: bytes) -> None:

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from edge import source
 from edge.bucket import Bucket
 from edge.capture import Capture
 from edge.drift import Drift
+from edge.files import BrokenPackage
 from edge.forward import Forwarder
 from edge.loopback import Loopback
 from edge.nucleus import Nucleus
@@ -39,7 +41,7 @@ from models.runtime import PackageError
 
 LOST, HUNG, FAT = 3, 4, 5
 AT_START = ("prefix", "ping_s", "spool_mb", "spool_hours")
-UPLOAD_S = 5.0
+UPLOAD_S = 1.0
 _log = logging.getLogger("edge.inference")
 
 
@@ -59,6 +61,7 @@ class Service:
         self.degraded = False
         self._due = 0.0
         self._hung_at: float | None = None
+        self._dropped: Counter[str] = Counter()
 
     def prepare(self) -> None:
         """Proves that the work folder takes files, reads the configuration, builds what the threads work with."""
@@ -106,8 +109,12 @@ class Service:
         return None
 
     def run(self) -> int:
-        """Until SIGTERM (0), or until it must be started again (3, 4, 5)."""
+        """Prepares, then serves."""
         self.prepare()
+        return self.serve()
+
+    def serve(self) -> int:
+        """Until SIGTERM (0), or until it must be started again (3, 4, 5)."""
         restored = self.switch.restore()
         self._note(restored)
         if self.switch.current:
@@ -226,7 +233,11 @@ class Service:
             try:
                 self._take_on()
                 self._judge()
-            except (OSError, PackageError) as error:  # a full disk must not end the thread: it looks again
+            except (
+                OSError,
+                PackageError,
+                BrokenPackage,
+            ) as error:  # a full disk must not end the thread: it looks again
                 _log.error("the model store: %s", error)
 
     def _take_on(self) -> None:
@@ -312,13 +323,15 @@ class Service:
                 self._note(Event("drift", serving.version if serving else "", "psi", f"{reading.psi:g}; {worst}"))
             self.drift.moved = reading.moved
         state = "DEGRADED" if self.degraded else "SERVING" if serving else "WAITING"
-        drops = {**self.forwarder.dropped(), **self.pipeline.frames.dropped, "local": self.results.dropped}
+        dropped = Counter({**self.forwarder.dropped(), **self.pipeline.frames.dropped, "local": self.results.dropped})
+        drops, self._dropped = dropped - self._dropped, dropped  # since the last report, as every count in it
         budget = self.pipeline.budget_ms(serving)
         self.forwarder.telemetry(self.telemetry.report(serving, reading, drops, state=state, budget_ms=budget))
 
     def _keep_uploading(self) -> None:
         bucket: Bucket | None = None
         while not self.stopping.wait(UPLOAD_S):
+            self.telemetry.captured(self.capture.keep())
             name = self.settings.bucket
             if bucket is None or bucket.name != name:
                 bucket = Bucket(name) if name else None

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     listing = Path(__file__).resolve().parents[1] / REQUIREMENTS
     if not listing.is_file():
-        print(f"the bundle has no {REQUIREMENTS}: {listing} is missing", file=sys.stderr)  # noqa: T201
+        print(f"the bundle has no {REQUIREMENTS}: {listing} is missing", file=sys.stderr)  # noqa: T201 - the nucleus logs it
         return 1
     missing = unmet(listing.read_text("utf-8").splitlines())
     if missing:

@@ -95,7 +95,6 @@ class Pipeline:
                 continue
             frame = self.frames.take(0.2, self._settings().deadline_ms)
             if frame is None:
-                self._results.flush()
                 continue
             self._busy_since = time.monotonic()
             try:
@@ -166,8 +165,8 @@ class Pipeline:
             self._results.add(answer)
             if settings.publish:
                 self._forwarder.result(answer)
-            if settings.capture_per_day and self._capture.consider(frame, serving, found, self._drift.moved):
-                self._telemetry.captured()
+            if settings.capture_per_day:
+                self._capture.consider(frame, serving, found, self._drift.moved)
 
 
 def rows(prediction: Prediction) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ AHEAD = 64 * PAGE
 # SQLite's own pages, indexes and what a deletion leaves half empty: of the file's limit this share is for messages.
 FILLED = 0.6
 IN_MEMORY = 256
+INSERT = "INSERT INTO message (rank, created, topic, payload) VALUES (?, ?, ?, ?)"
 AGES_S = 60.0  # seconds between looks for messages that are too old
 _log = logging.getLogger(__name__)
 
@@ -72,22 +73,34 @@ class Spool:
             return self._put(rank, topic, payload)
 
     def put_all(self, rank: int, topic: str, payloads: Sequence[bytes]) -> None:
-        """Keeps several messages with one write to the disk."""
+        """Keeps several messages with one write to the disk; of those that do not fit, the newest stay."""
         with self._lock:
-            with contextlib.suppress(sqlite3.Error):  # then each is written by itself
+            try:
+                fitting = self._fitting(rank, payloads)
                 self._connection.execute("BEGIN")
-            for payload in payloads:
-                self._put(rank, topic, payload)
-            if self._connection.in_transaction:
-                try:
-                    self._connection.execute("COMMIT")
-                except sqlite3.Error as error:
-                    self._trouble(error)
-                    with contextlib.suppress(sqlite3.Error):
-                        self._connection.execute("ROLLBACK")
-                    for payload in payloads:
-                        self._remember(rank, topic, payload)
-                    self._bytes = self._sum()
+                rows = ((rank, self._clock(), topic, payload) for payload in fitting)
+                self._connection.executemany(INSERT, rows)
+                self._connection.execute("COMMIT")
+                self._bytes += sum(map(len, fitting))
+            except sqlite3.Error as error:  # all of them or none lie on the disk
+                self._trouble(error)
+                if self._connection.in_transaction:
+                    self._connection.rollback()
+                for payload in payloads:
+                    self._remember(rank, topic, payload)
+
+    def _fitting(self, rank: int, payloads: Sequence[bytes]) -> list[bytes]:
+        """The newest of `payloads` for which there is room, less important messages given up for them."""
+        self._prune(min(self._room, sum(map(len, payloads))), rank)
+        left, fitting = self._room - self._bytes, list[bytes]()
+        for payload in reversed(payloads):
+            left -= len(payload)
+            if left < 0:
+                break
+            fitting.append(payload)
+        if len(fitting) < len(payloads):
+            self.dropped[CLASSES[rank]] += len(payloads) - len(fitting)
+        return fitting[::-1]
 
     def first(self) -> Message | None:
         """The message to send next: the most important class, in it the oldest."""
@@ -193,10 +206,7 @@ class Spool:
             if self._bytes + len(payload) > self._room:
                 self.dropped[CLASSES[rank]] += 1
                 return False
-            self._connection.execute(
-                "INSERT INTO message (rank, created, topic, payload) VALUES (?, ?, ?, ?)",
-                (rank, self._clock(), topic, payload),
-            )
+            self._connection.execute(INSERT, (rank, self._clock(), topic, payload))
             self._bytes += len(payload)
         except sqlite3.Error as error:
             self._trouble(error)

@@ -78,9 +78,10 @@ class Telemetry:
         with self._lock:
             self._corrupt += 1
 
-    def captured(self) -> None:
+    def captured(self, count: int) -> None:
+        """So many samples were kept for labelling."""
         with self._lock:
-            self._captured += 1
+            self._captured += count
 
     def happened(self, event: Event) -> None:
         with self._lock:

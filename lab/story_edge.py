@@ -13,7 +13,6 @@ import io
 import json
 import random
 import shutil
-import subprocess
 import sys
 import time
 import zipfile
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import camera, dataset, fleetpicture, flow, label, launch, registry, stack, synth
+from lab import camera, dataset, fleetpicture, flow, label, launch, processes, registry, stack, synth
 from lab.clock import Clock
 from lab.home import Home, merged_overrides, read_json
 from lab.release import Work
@@ -224,8 +223,8 @@ def _dark(scene: Scene, count: int) -> Iterator[Picture]:
     folder = scene.story.folder / "dark"
     argv = [sys.executable, "-m", "models.datasets", DATASET, "--out", str(folder), "--count", str(count)]
     argv += ["--seed", str(SEED)]
-    env = launch.environment(scene.home)
-    subprocess.run(argv, cwd=scene.home.repo, env=env, check=True, capture_output=True)
+    done = processes.run(argv, cwd=scene.home.repo, env=launch.environment(scene.home))
+    scene.story.must(done.rc == 0, f"the dark pictures were rendered: {' '.join(done.last_lines(1))}")
     paths = sorted(path for path in folder.rglob("*.png"))
     random.Random(SEED).shuffle(paths)
     for number, path in enumerate(paths):

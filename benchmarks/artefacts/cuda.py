@@ -93,7 +93,7 @@ def _timed(runs: Mapping[str, Run]) -> dict[str, float]:
     for _ in range(ROUNDS):
         for name, run in runs.items():
             run()
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch leaves it untyped
             start.record()
             for _ in range(EACH):
                 run()

@@ -60,7 +60,7 @@ def _smooth(values: npt.NDArray[Any], steps: int) -> npt.NDArray[Any]:
     """A moving average along axis 1, back at unit deviation."""
     kernel = np.ones(steps) / steps
     averaged = np.apply_along_axis(lambda line: np.convolve(line, kernel, mode="same"), 1, values)
-    return averaged / averaged.std()  # type: ignore[no-any-return]
+    return averaged / averaged.std()  # type: ignore[no-any-return]  # numpy types the quotient as Any
 
 
 def rows(count: int, rng: np.random.Generator) -> Samples:

@@ -7,6 +7,7 @@ CASE is inference, rest, kill, swaps or spool; PACKAGE a model package for 64 px
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -123,8 +124,7 @@ def swaps(package: Path, folder: Path) -> Figures:
     service = Service(work, "bench", None)
     service.settings = Settings(model_component="lab.Model", poll_s=0.02, probation_n=0)
     service.prepare()
-    service.prepare = lambda: None  # type: ignore[method-assign]
-    threading.Thread(target=service.run, daemon=True).start()
+    threading.Thread(target=service.serve, daemon=True).start()
     stager.stage(versions["1.0.1"], "1.0.1", store)
     _until(lambda: service.switch.current is not None)
     picture, stop, sent = _png(7), threading.Event(), Counter[str]()
@@ -145,7 +145,7 @@ def swaps(package: Path, folder: Path) -> Figures:
         version = ("1.0.2", "1.0.1")[number % 2]
         start = time.monotonic()
         stager.stage(versions[version], version, store)
-        _until(lambda version=version: service.switch.current.version == version)  # type: ignore[misc,union-attr]
+        _until(functools.partial(_serves, service, version))
         took.append(time.monotonic() - start)
     stop.set()
     asking.join()
@@ -164,6 +164,10 @@ def swaps(package: Path, folder: Path) -> Figures:
         "mixed": sum(shas[row["model_version"]] != row["model_sha"] for row in rows),
         "answer_p99_ms": _percentile([row["ms"] for row in rows], 99),
     }
+
+
+def _serves(service: Service, version: str) -> bool:
+    return service.switch.current is not None and service.switch.current.version == version
 
 
 def spool(_package: Path, folder: Path) -> Figures:

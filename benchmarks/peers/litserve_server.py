@@ -20,7 +20,7 @@ from session import Net, pixels
 PACKAGE = Path(sys.argv[1])
 
 
-class Api(litserve.LitAPI):  # type: ignore[misc]
+class Api(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no types
     """Decodes, stacks, asks the net, and gives probabilities as a list."""
 
     def setup(self, device: str) -> None:
@@ -38,7 +38,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
     def unbatch(self, output: Any) -> Any:
         return list(output)
 
-    def encode_response(self, output):  # type: ignore[no-untyped-def]
+    def encode_response(self, output):  # type: ignore[no-untyped-def]  # as decode_request
         return {"probabilities": output.tolist()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from session import Net, pixels
 
 
-class Model(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
+class Model(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]  # mlflow has no types
     """A row is a picture."""
 
     def load_context(self, context: Any) -> None:

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         "overhead_low_ms": statistics.quantiles(above, n=4)[0],
         "overhead_high_ms": statistics.quantiles(above, n=4)[2],
     }
-    print(json.dumps({name: round(value, 4) for name, value in row.items()}))  # noqa: T201
+    print(json.dumps({name: round(value, 4) for name, value in row.items()}))  # noqa: T201 - the caller reads this line
     return 0
 
 
@@ -133,7 +133,7 @@ def _trainer(run: Run) -> Loop:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     weights = torch.ones(len(run.contract.classes))
 
-    class Module(lightning.LightningModule):  # type: ignore[misc]
+    class Module(lightning.LightningModule):  # type: ignore[misc]  # it is not installed here, so it has no types
         def __init__(self) -> None:
             super().__init__()
             self.net = run.model
@@ -144,7 +144,7 @@ def _trainer(run: Run) -> Loop:
         def configure_optimizers(self) -> Any:
             return run.optimizer
 
-    class Batches(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+    class Batches(torch.utils.data.IterableDataset):  # type: ignore[type-arg]  # its element type is of no use to anyone
         def __iter__(self) -> Iterator[Any]:
             return _batches(run)
 
@@ -152,7 +152,7 @@ def _trainer(run: Run) -> Loop:
     options = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 
     while True:
-        lightning.Trainer(accelerator="cpu", devices=1, max_epochs=1, **options).fit(module, loader)  # type: ignore[arg-type]
+        lightning.Trainer(accelerator="cpu", devices=1, max_epochs=1, **options).fit(module, loader)  # type: ignore[arg-type]  # options by name have one type for all
         yield STEPS
 
 

@@ -63,13 +63,7 @@ class Desk:
         self.alerts.append({"kind": kind, **about})
 
     def start(self) -> None:
-        prepared = self.service
-
-        def run() -> None:
-            prepared.prepare = lambda: None  # type: ignore[method-assign]
-            self.ended.append(prepared.run())
-
-        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread = threading.Thread(target=lambda: self.ended.append(self.service.serve()), daemon=True)
         self.thread.start()
 
     def stop(self) -> None:

@@ -92,4 +92,4 @@ def page(story: Story) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     drawn = [(caption, Markup(svg)) for caption, svg in story.pictures]
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(story=story, pictures=drawn)
+    return str(template.render(story=story, pictures=drawn))

@@ -254,7 +254,8 @@ def _show(scene: Scene, pictures: Sequence[Picture]) -> Answers:
 
 
 def _accuracy(answers: Mapping[str, Mapping[str, Any]], pictures: Sequence[Picture]) -> float:
-    return sum(answers[one.name].get("label") == one.label for one in pictures) / len(pictures)
+    right = [one for one in pictures if answers[one.name].get("label") == one.label]
+    return len(right) / len(pictures)
 
 
 def _alerts(scene: Scene, kind: str) -> list[dict[str, Any]]:

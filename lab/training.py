@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import itertools
 import logging
 import re
 import shutil
@@ -336,8 +337,8 @@ def _words(result: child.Result, host: hosts.Host, said: list[str], room: int) -
     where = f" ({host.name})" if host.count > 1 else ""
     head = f"AlgorithmError{where}: {failure[: 2 * room // 5]}".rstrip() + f", exit code: {result.rc}\n"
     # The toolkit repeats what failed; the script's own last words stand above that.
-    said = [line for line in said if line.strip()]
-    own = [line for line in said if "sagemaker-training-toolkit" not in line and line.strip() not in failure]
+    said = list(itertools.takewhile(lambda line: "Reporting training FAILURE" not in line, said))
+    own = [line for line in said if line.strip() and "sagemaker-training-toolkit" not in line]
     return head + "\n".join(own[-joblog.TAIL_LINES :])[-max(1, room - len(head)) :]
 
 

@@ -142,8 +142,8 @@ def test_what_a_killed_run_left_is_swept(home: Home) -> None:
 def test_a_signal_ends_the_ephemeral_engine(home: Home, number: signal.Signals) -> None:
     program = (
         "import time; from pathlib import Path; from lab import launch, processes; from lab.home import Home;"
-        # Ignored at first, as a script's background commands have it.
-        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        # SIGINT ignored at first, as a script's background commands have it; SIGHUP not, whoever started the tests.
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGHUP, signal.SIG_DFL);"
         f"processes.stop_like_ctrl_c(); repo = Path({str(home.repo)!r});"
         f"engine = launch.ephemeral(Home(repo, Path({str(home.root)!r}), repo / 'x'), region='us-east-1');"
         "engine.__enter__().ready(); print('up', flush=True)\n"

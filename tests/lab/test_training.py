@@ -180,6 +180,14 @@ def test_a_script_that_raises_fails_the_job_with_its_own_last_words(
 
 
 @pytest.mark.slow
+def test_last_words_that_the_command_line_holds_too_are_kept(aws: Engine, data: Any, role: Callable[..., str]) -> None:
+    script = "import sys\nprint('no epochs in', file=sys.stderr)\nprint('jobs/run.py', file=sys.stderr)\nsys.exit(1)"
+    client = aws.client("sagemaker")
+    client.create_training_job(**training(role("job", "sagemaker"), source(data, script)))
+    assert finish(client, "r1-train")["FailureReason"].endswith("no epochs in\njobs/run.py")
+
+
+@pytest.mark.slow
 def test_an_import_that_the_runtime_does_not_bring_fails_the_job_by_name(
     aws: Engine, data: Any, role: Callable[..., str]
 ) -> None:

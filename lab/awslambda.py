@@ -1,9 +1,10 @@
 """Lambda functions run for real, in a child that sees only its bundle and boto3.
 
 Covers: zip code from S3 or the request, environment, context, time limit, AWS's error payloads and types, log tail,
-CloudWatch Logs, the execution role's session, synchronous, dry-run and event invocations (two retries, at once).
-Does not cover: warm starts (each invocation is a new process), memory limits, layers, images, VPC, destinations,
-dead-letter queues, other languages than Python (the process runs the lab's own Python version).
+CloudWatch Logs, the execution role's session, synchronous, dry-run and event invocations (two retries, at once), cold
+and warm starts (sandbox.py).
+Does not cover: memory limits, layers, images, VPC, destinations, dead-letter queues, other languages than Python (the
+process runs the lab's own Python version).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import threading
 import time
 import uuid
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaFunction
 
-from lab import child, identity, joblog, runtimes
+from lab import child, identity, joblog, sandbox
 
 if TYPE_CHECKING:
     from lab.engine import Engine
@@ -34,7 +34,6 @@ LOG = logging.getLogger(__name__)
 SERVICE = "lambda"
 RUNTIME = "lambda"
 TAIL_BYTES = 4096
-INIT_SECONDS = 10.0
 ATTEMPTS = 3
 
 
@@ -50,13 +49,17 @@ class Answer:
 def install(engine: Engine) -> None:
     """Lets every function of moto's Lambda run for real, whoever invokes it."""
 
+    warm = sandbox.Sandboxes()
+
     def invoke(function: LambdaFunction, body: Any, request_headers: Any, response_headers: Any) -> str | bytes:
-        return _invoke(engine, function, body, request_headers, response_headers)
+        return _invoke(engine, warm, function, body, request_headers, response_headers)
 
     LambdaFunction.invoke = invoke
 
 
-def _invoke(engine: Engine, function: LambdaFunction, body: Any, asked: Any, says: Any) -> bytes:
+def _invoke(
+    engine: Engine, warm: sandbox.Sandboxes, function: LambdaFunction, body: Any, asked: Any, says: Any
+) -> bytes:
     """Stands in for LambdaFunction.invoke: `asked` and `says` are the request's and the response's headers."""
     event = _event(body)
     _refuse_uncovered(function)
@@ -70,9 +73,9 @@ def _invoke(engine: Engine, function: LambdaFunction, body: Any, asked: Any, say
     if kind == "DryRun":
         return b""
     if kind == "Event":
-        threading.Thread(target=_invoke_until_done, args=(engine, function, event), daemon=True).start()
+        threading.Thread(target=_invoke_until_done, args=(engine, warm, function, event), daemon=True).start()
         return b""
-    answer = handle(engine, function, event)
+    answer = handle(engine, warm, function, event)
     if answer.failed:
         says["x-amz-function-error"] = "Unhandled"
     says["x-amz-log-result"] = base64.b64encode(answer.log.encode()[-TAIL_BYTES:]).decode()
@@ -102,11 +105,11 @@ def _refuse_uncovered(function: LambdaFunction) -> None:
         raise LambdaClientError("InvalidRuntimeException", message)
 
 
-def _invoke_until_done(engine: Engine, function: LambdaFunction, event: str) -> None:
+def _invoke_until_done(engine: Engine, warm: sandbox.Sandboxes, function: LambdaFunction, event: str) -> None:
     """An event invocation: AWS tries again twice when the handler fails."""
     for attempt in range(ATTEMPTS):
         try:
-            if not handle(engine, function, event).failed:
+            if not handle(engine, warm, function, event).failed:
                 return
         except Exception:
             LOG.exception("%s: attempt %d of an event invocation", function.function_name, attempt + 1)
@@ -114,40 +117,51 @@ def _invoke_until_done(engine: Engine, function: LambdaFunction, event: str) -> 
     LOG.error("%s failed %d times on an event; the event is dropped", function.function_name, ATTEMPTS)
 
 
-def handle(engine: Engine, function: LambdaFunction, event: str) -> Answer:
-    """One invocation of `function` with the JSON text `event`, in a child of its own."""
+def handle(engine: Engine, warm: sandbox.Sandboxes, function: LambdaFunction, event: str) -> Answer:
+    """One invocation of `function` with the JSON text `event`, in a process of its own while it lasts."""
     request_id = str(uuid.uuid4())
     folder = child.job_folder(engine, SERVICE, function.function_name)
-    code = unpack(folder, function)
-    answer, log = folder / f"{request_id}.json", folder / f"{request_id}.log"
+    key = _settings(function)
+
+    def start() -> sandbox.Sandbox:
+        return sandbox.start(engine, _process(function, unpack(folder, function)), folder)
+
+    process = warm.take(function.function_name, key, start)
+    try:
+        reply = process.invoke(request_id, event, float(function.timeout))
+    finally:
+        warm.give_back(function.function_name, key, process)
+    payload = reply.payload if reply.payload is not None else _death(reply, request_id, float(function.timeout))
+    said = _told(request_id, function, reply, payload)
+    _keep(engine, function, process.running.child, reply, said)
+    return Answer(payload, reply.failed, said)
+
+
+def _settings(function: LambdaFunction) -> object:
+    """What a warm process was started with; another of these needs another process."""
+    own = tuple(sorted((function.environment_vars or {}).items()))
+    return (function.code_digest, function.handler, function.role, function.timeout, function.memory_size, own)
+
+
+def _process(function: LambdaFunction, code: Path) -> child.Child:
+    """The process of `function`, whose code lies in folder `code`; each has a log stream of its own."""
     stream = time.strftime("%Y/%m/%d/[$LATEST]", time.gmtime()) + uuid.uuid4().hex
-    bootstrap = runtimes.guard_folder() / "lambda_bootstrap.py"
-    limit = float(function.timeout)
-    what = child.Child(
+    return child.Child(
         kind="function",
         service=SERVICE,
         name=function.function_name,
-        argv=["python", str(bootstrap), str(answer)],
+        argv=[],
         cwd=code,
-        env=_environment(function, request_id, stream, code),
+        env=_environment(function, stream, code),
         runtime=RUNTIME,
         bundle_paths=[code],
         role_arn=function.role,
-        timeout_s=INIT_SECONDS + limit,
         grace_s=0.0,
-        stdin=event.encode(),
-        log=log,
-        noted_log=folder / "log.txt",
+        ledger=False,
     )
-    result = child.run(what, engine)
-    payload, failed = _outcome(answer, result, request_id, limit)
-    said = _told(request_id, result, joblog.text(log), payload if failed else "")
-    _keep(engine, function, stream, said, log)
-    answer.unlink(missing_ok=True)
-    return Answer(payload, failed, said)
 
 
-def _environment(function: LambdaFunction, request_id: str, stream: str, code: Path) -> dict[str, str]:
+def _environment(function: LambdaFunction, stream: str, code: Path) -> dict[str, str]:
     own = {str(name): str(value) for name, value in (function.environment_vars or {}).items()}
     return {
         **own,
@@ -160,7 +174,6 @@ def _environment(function: LambdaFunction, request_id: str, stream: str, code: P
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_size),
         "AWS_LAMBDA_LOG_GROUP_NAME": function.logs_group_name,
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
-        "LAB_REQUEST_ID": request_id,
         "LAB_FUNCTION_ARN": function.function_arn,
         "LAB_TIMEOUT_S": str(function.timeout),
     }
@@ -190,35 +203,37 @@ def unpack(folder: Path, function: LambdaFunction) -> Path:
     return code
 
 
-def _outcome(answer: Path, result: child.Result, request_id: str, limit: float) -> tuple[str, bool]:
-    """The payload and whether it is an error."""
-    if result.timed_out or result.rc == child.TIMED_OUT:
+def _death(reply: sandbox.Reply, request_id: str, limit: float) -> str:
+    """The payload for a process that ended without an answer."""
+    if reply.timed_out:
         message = f"RequestId: {request_id} Error: Task timed out after {limit:.2f} seconds"
-        return json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": message}), True
-    if not answer.is_file():
-        how = f"signal: {-result.rc}" if result.rc < 0 else f"exit status {result.rc}"
-        message = f"RequestId: {request_id} Error: Runtime exited with error: {how}"
-        return json.dumps({"errorType": "Runtime.ExitError", "errorMessage": message}), True
-    said: Mapping[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    return str(said["payload"]), bool(said["error"])
+        return json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": message})
+    how = f"signal: {-reply.rc}" if reply.rc < 0 else f"exit status {reply.rc}"
+    message = f"RequestId: {request_id} Error: Runtime exited with error: {how}"
+    return json.dumps({"errorType": "Runtime.ExitError", "errorMessage": message})
 
 
-def _told(request_id: str, result: child.Result, body: str, error: str) -> str:
+def _told(request_id: str, function: LambdaFunction, reply: sandbox.Reply, payload: str) -> str:
     """The invocation's log between the lines that AWS puts around it."""
-    spent = f"{result.seconds * 1000:.2f} ms"
-    lines = [f"START RequestId: {request_id} Version: $LATEST", *body.splitlines()]
-    if error and "Task timed out" in error:
-        lines.append(json.loads(error)["errorMessage"])
-    lines += [f"END RequestId: {request_id}", f"REPORT RequestId: {request_id}\tDuration: {spent}"]
-    return "\n".join(lines) + "\n"
+    init = reply.init_seconds or 0.0
+    spent = f"{(reply.ended - reply.started - init) * 1000:.2f} ms"
+    report = [f"REPORT RequestId: {request_id}", f"Duration: {spent}", f"Memory Size: {function.memory_size} MB"]
+    if reply.init_seconds is not None:
+        report.append(f"Init Duration: {init * 1000:.2f} ms")
+    lines = [f"START RequestId: {request_id} Version: $LATEST", *reply.said.splitlines()]
+    if reply.timed_out:
+        lines.append(json.loads(payload)["errorMessage"])
+    return "\n".join([*lines, f"END RequestId: {request_id}", "\t".join(report)]) + "\n"
 
 
 _keeping = threading.Lock()
 
 
-def _keep(engine: Engine, function: LambdaFunction, stream: str, said: str, log: Path) -> None:
-    """One log per function on disk, one stream per invocation in CloudWatch Logs."""
-    with _keeping, (log.parent / "log.txt").open("a", encoding="utf-8") as whole:
+def _keep(engine: Engine, function: LambdaFunction, process: child.Child, reply: sandbox.Reply, said: str) -> None:
+    """A log per function on disk, a stream per process in CloudWatch Logs, a line per invocation in the ledger."""
+    log = child.job_folder(engine, SERVICE, function.function_name) / "log.txt"
+    with _keeping, log.open("a", encoding="utf-8") as whole:
         whole.write(said)
-    log.unlink()
+    child.note(engine, process, reply.started, reply.ended, reply.rc, log)
+    stream = str(process.env["AWS_LAMBDA_LOG_STREAM_NAME"])
     joblog.to_cloudwatch(engine, function.logs_group_name, stream, said.splitlines())

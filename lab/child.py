@@ -13,13 +13,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from lab import identity, runtimes
 from lab.errors import EngineError
@@ -49,7 +48,8 @@ class Child:
     role_arn    the role whose session it acts with; None gives it no credentials
     timeout_s   seconds until the group gets SIGTERM, and `grace_s` later SIGKILL; None for no limit
     log         its output, appended; `<root>/jobs/<service>/<name>/log.txt` when None
-    ledger      whether its end is noted in the ledger, with `noted_log` when that is another file
+    keeps       descriptors of ours that it keeps open under their numbers
+    ledger      whether its end is noted in the ledger
     """
 
     kind: str
@@ -64,9 +64,8 @@ class Child:
     timeout_s: float | None = None
     grace_s: float = 5.0
     grants: Sequence[str] = ()
-    stdin: bytes = b""
     log: Path | None = None
-    noted_log: Path | None = None
+    keeps: Sequence[int] = ()
     ledger: bool = True
 
 
@@ -139,8 +138,7 @@ class Running:
         self._result = Result(self.popen.returncode, self.log, ended - self.started, self._timed_out)
         _children.forget(self)
         if self.child.ledger:
-            log = self.child.noted_log or self.log
-            note(self.engine, self.child, self.started, ended, self.popen.returncode, log)
+            note(self.engine, self.child, self.started, ended, self.popen.returncode, self.log)
         self._ended.set()
 
 
@@ -166,7 +164,7 @@ class _Children:
         self.closed = False
 
     def spawn(self, argv: list[str], child: Child, engine: Engine, env: dict[str, str], log: Path) -> Running:
-        with self.lock, log.open("ab") as out, _stdin(child.stdin) as given:
+        with self.lock, log.open("ab") as out:
             if self.closed:
                 raise EngineError(f"the engine is ending; {child.service} {child.name} was not started")
             started = time.time()
@@ -174,10 +172,11 @@ class _Children:
                 argv,
                 cwd=child.cwd,
                 env=env,
-                stdin=given,
+                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=tuple(child.keeps),
             )
             self._tell(f"+{popen.pid}")
             running = self.handles[popen.pid] = Running(child, engine, popen, log, started)
@@ -229,17 +228,6 @@ class _Children:
 
 
 _children = _Children()
-
-
-@contextlib.contextmanager
-def _stdin(data: bytes) -> Iterator[IO[bytes] | int]:
-    if not data:
-        yield subprocess.DEVNULL
-        return
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.seek(0)
-        yield file
 
 
 def start(child: Child, engine: Engine) -> Running:

@@ -183,8 +183,8 @@ KINDS = (
         {"Arn": lambda made: made.site.arn("lambda", f"function:{made.id}")},
         inert={"KmsKeyArn": "environment variables lie on the desk in the clear; its Lambda keeps no key"},
         how="executed",
-        note="Each invocation is the real handler in a child process with only its bundle, boto3 and its role's "
-        "session. All functions run on the lab's own Python, whatever Runtime and Architectures say.",
+        note="Each invocation is the real handler in a cold or warm child process with only its bundle, boto3 and its "
+        "role's session. All functions run on the lab's own Python, whatever Runtime and Architectures say.",
         fixed=frozenset({"Architectures", "FunctionName", "PackageType"}),
     ),
     Kind(

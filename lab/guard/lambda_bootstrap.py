@@ -1,6 +1,10 @@
 """Calls a Lambda handler inside the child, in the words and formats of AWS's runtime.
 
-    python lambda_bootstrap.py ANSWER      event: JSON on stdin; answer: {"error": bool, "payload": …} in file ANSWER
+    python lambda_bootstrap.py PIPE IDLE      descriptor of the pipe to the engine; seconds after which disuse ends it
+
+    it says       b"ready"                               once, when the handler is imported
+    it is told    {"id": request, "event": JSON text}    an invocation; the pipe's end ends the process
+    it answers    {"error": bool, "payload": JSON text, "last": whether it ends with this}
 
 Messages, error types and log format are those of AWS's runtime interface client (awslambdaric).
 """
@@ -15,8 +19,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from typing import Any
 
 TIMED_OUT = 124
@@ -40,8 +44,8 @@ class Identity:
 class Context:
     """The handler's second argument."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
-        self.aws_request_id = environ["LAB_REQUEST_ID"]
+    def __init__(self, environ: Mapping[str, str], request_id: str) -> None:
+        self.aws_request_id = request_id
         self.function_name = environ["AWS_LAMBDA_FUNCTION_NAME"]
         self.function_version = environ["AWS_LAMBDA_FUNCTION_VERSION"]
         self.invoked_function_arn = environ["LAB_FUNCTION_ARN"]
@@ -85,8 +89,10 @@ def call(handler: Callable[[Any, Context], Any], event: Any, context: Context) -
     timer = threading.Timer(float(os.environ["LAB_TIMEOUT_S"]), os._exit, [TIMED_OUT])
     timer.daemon = True
     timer.start()
-    answer = handler(event, context)
-    timer.cancel()
+    try:
+        answer = handler(event, context)
+    finally:
+        timer.cancel()
     try:
         return json.dumps(answer)
     except (TypeError, ValueError) as error:
@@ -109,39 +115,68 @@ def described(error: BaseException, request_id: str) -> dict[str, Any]:
     }
 
 
-def set_up_logging(request_id: str) -> None:
-    """The root logger as in Lambda: WARNING and above, level, time and request id on each line."""
-    form = f"[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t{request_id}\t%(message)s"
-    formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
+class Formatter(logging.Formatter):
+    """Lambda's line: level, time, id of the request that is being handled, message."""
+
+    converter = staticmethod(time.gmtime)
+    request_id = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.aws_request_id = self.request_id
+        return super().format(record)
+
+
+def set_up_logging() -> Formatter:
+    """The root logger as in Lambda: WARNING and above, on standard output."""
+    form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
+    formatter = Formatter(form, "%Y-%m-%dT%H:%M:%S")
     out = logging.StreamHandler(sys.stdout)
     out.setFormatter(formatter)
     logging.getLogger().addHandler(out)
+    return formatter
 
 
-def main() -> int:
-    """Handles one event."""
-    event = json.load(sys.stdin)
-    request_id = os.environ["LAB_REQUEST_ID"]
-    set_up_logging(request_id)
-    failed = True
+def answered(handler: Callable[[Any, Context], Any] | Exception, event: Any, request_id: str) -> dict[str, Any]:
+    """The answer to one event; `handler` is what kept it from being found, if something did."""
     try:
-        handler = find_handler(os.environ["_HANDLER"])
-        payload = call(handler, event, Context(dict(os.environ)))
-        failed = False
+        if isinstance(handler, Exception):
+            raise handler
+        return {"error": False, "payload": call(handler, event, Context(os.environ, request_id))}
     except Fault as fault:
-        payload = json.dumps(fault.payload)
         sys.stdout.write(f"[ERROR] {fault.payload['errorType']}: {fault}\n")
+        return {"error": True, "payload": json.dumps(fault.payload)}
     except Exception as error:
         said = described(error, request_id)
-        payload = json.dumps(said)
         where = "Traceback (most recent call last):\n" + "".join(said["stackTrace"])
         sys.stdout.write(f"[ERROR] {said['errorType']}: {said['errorMessage']}\n{where}")
-    half = Path(sys.argv[1] + ".half")
-    half.write_text(json.dumps({"error": failed, "payload": payload}), encoding="utf-8")
-    half.replace(sys.argv[1])
+        return {"error": True, "payload": json.dumps(said)}
+
+
+def main(descriptor: int, idle_seconds: float) -> int:
+    """Handles events until the pipe ends or none comes for `idle_seconds`."""
+    os.set_inheritable(descriptor, False)
+    formatter = set_up_logging()
+    handler: Callable[[Any, Context], Any] | Exception
+    try:
+        handler = find_handler(os.environ["_HANDLER"])
+    except Exception as error:
+        handler = error
+    with Connection(descriptor) as pipe:
+        pipe.send_bytes(b"ready")
+        while pipe.poll(idle_seconds):
+            try:
+                told = json.loads(pipe.recv_bytes())
+            except EOFError:
+                break
+            formatter.request_id = told["id"]
+            answer = answered(handler, json.loads(told["event"]), told["id"])
+            last = isinstance(handler, Exception)  # AWS starts anew after a start that failed
+            sys.stdout.flush()
+            pipe.send_bytes(json.dumps({**answer, "last": last}).encode())
+            if last:
+                break
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2])))

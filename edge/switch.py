@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.files import PASSING, BrokenPackage, copy_folder, identity, read_json, size, verify, write_json
+from edge.files import PASSING, BrokenPackage, copy_folder, identity, read_json, size, write_json
 from models.runtime import Model, PackageError
 
 # Loads of one package that may take the process down, and starts of a model on probation, before it is given up.
@@ -220,11 +220,10 @@ class Switch:
             )
 
     def _gated(self, package: Path, version: str, name: str, *, counted: bool = True) -> Serving:
-        """Digests, signature, then all that the runtime checks: schema, load, warm-up, golden answers, latency.
+        """Signature, then all that the runtime checks: digests, schema, load, warm-up, golden answers, latency.
 
         A load that never ends is given up; one that takes the process down is counted, and refused the third time.
         """
-        verify(package)
         if self.key is not None:
             from edge import signature  # a device that asks for no signature has no use for a library of ciphers
 

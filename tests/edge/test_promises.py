@@ -243,7 +243,7 @@ def dying(original):
     return stand_in
 held = Switch(Path(sys.argv[1]), threads=1)
 held.restore()
-for name in ("copy_folder", "verify", "write_json"):
+for name in ("copy_folder", "identity", "write_json"):
     setattr(switch, name, dying(getattr(switch, name)))
 files.os.fsync = dying(files.os.fsync)
 held.step(Path(sys.argv[2]))

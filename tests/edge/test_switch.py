@@ -175,7 +175,7 @@ def test_a_kill_at_any_point_of_a_swap_leaves_a_model_that_serves(
         return stand_in
 
     with monkeypatch.context() as patch:
-        for name in ("copy_folder", "verify", "write_json"):
+        for name in ("copy_folder", "identity", "write_json"):
             patch.setattr(switch, name, dying(getattr(switch, name)))
         with pytest.raises(Killed):
             held.step(store)

@@ -16,6 +16,13 @@ def test_the_order_and_the_moment_of_writing_leave_no_trace() -> None:
     assert archives.digest(FILES) == archives.digest(backwards)
 
 
+def test_every_member_bears_the_same_moment() -> None:
+    with zipfile.ZipFile(io.BytesIO(archives.zipped(FILES))) as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    with tarfile.open(fileobj=io.BytesIO(archives.tarred(FILES)), mode="r:gz") as archive:
+        assert {member.mtime for member in archive.getmembers()} == {0}
+
+
 def test_a_zip_holds_what_was_put_in_with_readable_modes() -> None:
     with zipfile.ZipFile(io.BytesIO(archives.zipped(FILES))) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == FILES

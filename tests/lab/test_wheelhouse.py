@@ -133,6 +133,15 @@ def test_a_wheel_that_was_changed_is_not_installed(home: Home, index: Path, devi
 
 
 @pytest.mark.slow
+def test_a_listing_that_lost_its_hashes_installs_nothing(home: Home, index: Path, device: Path, tmp_path: Path) -> None:
+    archive = wheelhouse.build(home, platform.machine(), HERE, tmp_path / "out")["archive"]
+    shutil.unpack_archive(archive, device / "0123abcd")
+    (device / "0123abcd" / "requirements.txt").write_text("alpha-one==1.2\nbeta==1.2\n")
+    done = installed(device)
+    assert done.returncode == 1 and "hash" in (done.stdout + done.stderr).lower()
+
+
+@pytest.mark.slow
 def test_a_wheelhouse_for_another_machine_is_passed_over(home: Home, index: Path, device: Path, tmp_path: Path) -> None:
     other = "aarch64" if platform.machine() != "aarch64" else "x86_64"
     shutil.unpack_archive(wheelhouse.build(home, other, HERE, tmp_path / "out")["archive"], device / "0123abcd")

@@ -184,14 +184,15 @@ def _verdict(
     called = str(paired["name"]).replace("_", " ")
     mine, other = _told(leading, ours), _told(leading, theirs)
     low, high = paired["difference_low"], paired["difference_high"]
-    real = "the difference is real" if low > 0 or high < 0 else "so small a difference may be chance"
+    real = low > 0 or high < 0
     first = (
-        f"The model beats the best baseline, {called}: {leading} {mine} against {other}"
+        f"The model {'beats' if real else 'is ahead of'} the best baseline, {called}: {leading} {mine} against {other}"
         if ahead
         else f"The model does not beat the baseline {called}, which has {leading} {other}; the model has {mine}"
     )
     pairs = f"in pairs {paired['difference']:+.4g} [{low:+.4g}, {high:+.4g}]"
-    return {"winner": winner, "verdict": f"{first} ({pairs}: {real})."}
+    chance = "the difference is real" if real else "so small a difference may be chance"
+    return {"winner": winner, "verdict": f"{first} ({pairs}: {chance})."}
 
 
 def _told(name: str, figures: Mapping[str, float]) -> str:

@@ -181,10 +181,12 @@ def test_every_task_has_the_whole_report_and_it_goes_through_the_gate(trial: Tri
 @every
 def test_the_verdict_names_winner_figures_and_whether_it_may_be_chance(trial: Trial) -> None:
     found, *_ = trial
-    beats = found["winner"] == "model"
-    assert found["verdict"].startswith("The model beats" if beats else "The model does not beat")
-    assert found["paired"]["best_baseline"]["name"].replace("_", " ") in found["verdict"]
-    assert "chance" in found["verdict"] or "is real" in found["verdict"]
+    best, chance = found["paired"]["best_baseline"], "may be chance" in found["verdict"]
+    ahead = "is ahead of" if chance else "beats"
+    assert found["verdict"].startswith(f"The model {ahead if found['winner'] == 'model' else 'does not beat'} ")
+    assert chance == (best["difference_low"] <= 0 <= best["difference_high"])
+    assert best["name"].replace("_", " ") in found["verdict"]
+    assert chance or "is real" in found["verdict"]
 
 
 @numbers

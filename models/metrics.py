@@ -2,7 +2,8 @@
 
     N samples   K classes   `labels` int [N], `probabilities` float [N, K]
 
-Intervals are percentiles over resampled test sets, see resample.py.
+Intervals are percentiles over resampled test sets, see resample.py. Where no answer is wrong every resample agrees: the
+accuracy's lower end is then the exact one of n successes in n trials, (alpha / 2) ** (1 / n) (Clopper, Pearson, 1934).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def figures(
     `groups` [N] names each sample's unit: whole units are resampled then. A metric that this test set cannot give, such
     as the AUROC of a class nobody has, is left out.
     """
-    return resample.intervals(lambda pick: _measure(labels[pick], probabilities[pick]), len(labels), groups, seed)
+    found = resample.intervals(lambda pick: _measure(labels[pick], probabilities[pick]), len(labels), groups, seed)
+    return _nothing_wrong(found, len(labels), groups)
 
 
 def confusion(labels: Labels, predicted: Labels, count: int) -> npt.NDArray[np.int64]:
@@ -123,7 +125,15 @@ def at_threshold(
             "accuracy": float((truth == called).mean()),
         }  # fmt: skip
 
-    return resample.intervals(measure, len(positive), groups)
+    return _nothing_wrong(resample.intervals(measure, len(positive), groups), len(positive), groups)
+
+
+def _nothing_wrong(found: dict[str, float], count: int, groups: Groups | None) -> dict[str, float]:
+    """Gives the accuracy an honest lower end where no answer is wrong; units are the trials where there are units."""
+    if found["accuracy"] == 1.0:
+        units = resample.units(groups)
+        found["accuracy_low"] = (resample.LOW / 100) ** (1 / (count if units is None else int(units.max()) + 1))
+    return found
 
 
 def calibration(labels: Labels, probabilities: Probabilities, bins: int = 10) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as reference
 
 from models import metrics
@@ -83,6 +84,16 @@ def test_perfect_answers_have_perfect_figures() -> None:
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision"):
         assert found[name] == 1.0
     assert found["log_loss"] < 1e-6
+
+
+@pytest.mark.parametrize("count", [4, 30, 172])
+def test_no_error_in_few_samples_is_no_proof_of_none(count: int) -> None:
+    labels = np.arange(count) % 2
+    exact = stats.binomtest(count, count).proportion_ci(method="exact")
+    found = metrics.figures(labels, np.eye(2)[labels])
+    assert found["accuracy_low"] == pytest.approx(exact.low) and found["accuracy_high"] == 1.0
+    units = metrics.figures(labels, np.eye(2)[labels], groups=[str(number // 2) for number in range(count)])
+    assert units["accuracy_low"] < found["accuracy_low"], "two samples of one unit prove no more than one"
 
 
 def test_a_certain_and_wrong_answer_costs_much_and_not_everything() -> None:

@@ -17,7 +17,7 @@ import pytest
 from models import curated as reader
 from models import gate, net
 from models.contract import Contract
-from models.export import package, release
+from models.export import package, release, trials
 from models.runtime import Model
 
 Released = tuple[Path, dict[str, Any]]
@@ -182,6 +182,21 @@ def test_a_model_that_is_too_slow_and_too_large_for_a_target_is_dropped_with_its
     assert heavy.startswith("disk_mb is ") and heavy.endswith("disk_mb wants at most 1")
     assert not row["chosen"] and row["p50_ms"] > 0
     assert not list(tmp_path.rglob("model.zip"))
+
+
+def test_the_figures_are_those_that_the_choice_was_made_by(
+    trained: Path, curated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured alone, the one may look faster; asked in turn, the other was."""
+    in_turn = {"onnx-fp32": 30.0, "onnx-fp16": 20.0}
+    monkeypatch.setattr(trials, "contest", lambda packages, *_: {name: in_turn[name] for name in packages})
+    monkeypatch.setattr(release, "CLOSE", 1e6)
+    either = {**QUICK, "formats": list(in_turn)}
+    loose = {"min_agreement": 0.0, "max_metric_drop": 1.0}
+    rows = release.release(trained, curated, tmp_path, {"cloud-cpu": either}, "run-1", loose)["artifacts"]
+    assert {row["format"]: row["p50_ms"] for row in rows} == in_turn
+    assert [row["format"] for row in rows if row["chosen"]] == ["onnx-fp16"]
+    assert all(row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] and "in turn" in row["notes"] for row in rows)
 
 
 def test_archives_do_not_depend_on_times_owners_or_order(tmp_path: Path) -> None:

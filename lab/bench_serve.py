@@ -231,12 +231,13 @@ class _Bench:
 
     def _ready(self, child: processes.Running, port: int, began: float) -> float:
         """Seconds from `began` until the server answers a ping."""
-        up = processes.wait_until(
-            lambda: _pings(port) or not processes.is_ours(child.pid, ""), seconds=READY_SECONDS, step=0.005
-        )
-        if not up or not _pings(port):
+        processes.wait_until(lambda: _pings(port) or not child.alive, seconds=READY_SECONDS, step=0.005)
+        if not child.alive:
+            raise LabError("a measured server ended at once:\n" + "\n".join(child.wait().last_lines()))
+        if not _pings(port):
             raise LabError(
-                "a measured server did not come up", "start it by hand, as its file in benchmarks/peers says"
+                f"a measured server did not answer within {READY_SECONDS:g} s",
+                "start it by hand, as its file in benchmarks/peers says",
             )
         return time.monotonic() - began
 

@@ -59,6 +59,11 @@ class Running:
         self._out.close()
         self._err.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._child.poll() is None
+
     def wait(self) -> Finished:
         """Waits for its end."""
         rc = self._child.wait()

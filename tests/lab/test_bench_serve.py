@@ -42,3 +42,13 @@ def test_a_row_tells_what_the_server_adds_to_the_model(home: Home, monkeypatch: 
     assert row["overhead_p50_ms"] > 0
     assert 0 < row["rss_beside_model_mb"] < row["rss_mb"]
     assert row["ready_beyond_load_s"] > 0
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_at_once_is_told_with_its_last_words(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_serve, "SECONDS", 0.3)
+    monkeypatch.setitem(
+        bench_serve.PEERS, "litserve", bench_serve.Peer("json", "none", "text/plain", lambda data: data)
+    )
+    with pytest.raises(LabError, match=r"(?s)ended at once:\n.*json_server\.py"):
+        list(bench_serve.serve(home, "litserve"))

@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     missing = unmet(listing.read_text("utf-8").splitlines())
     if missing:
-        print(f"making an environment for {', '.join(missing)}", flush=True)  # noqa: T201
+        print(f"making an environment for {', '.join(missing)}", flush=True)  # noqa: T201 - the nucleus logs it
         wheels = wheelhouse(listing.parent.parent)
-        print(f"from {wheels.name if wheels else 'the package index'}", flush=True)  # noqa: T201
+        print(f"from {wheels.name if wheels else 'the package index'}", flush=True)  # noqa: T201 - the nucleus logs it
         try:
             python = environment(args.work / f"venv-{args.version}", listing, wheels)
         except subprocess.CalledProcessError as error:

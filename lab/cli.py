@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.call import Call, answer, json_option, print_json
+from lab.cli_cloud import cost
 from lab.cli_device import device
 from lab.cli_label import label
 
@@ -339,6 +340,7 @@ def story(call: Call, name: str) -> int:
     return 0
 
 
+lab.add_command(cost)
 lab.add_command(device)
 lab.add_command(label)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,14 @@ class Home:
     @property
     def synth(self) -> Path:
         return self.root / "synth"
+
+    def region(self, over: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+        """The region of lab.toml, known before synthesis, which says what is wrong with the file; `over` goes first."""
+        try:
+            table = tomllib.loads(self.config.read_text(encoding="utf-8")).get("lab", {})
+        except (OSError, ValueError):
+            table = {}
+        return str({**table, **(over or {}).get("lab", {})}.get("region", "us-east-1"))
 
     def runs_newest_first(self) -> list[Path]:
         """Run folders that hold a whole record, newest first."""

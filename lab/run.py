@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import dataset, flow, launch, ledger, release, stack, synth
+from lab import bill, dataset, flow, launch, ledger, release, stack, synth
 from lab.clock import Clock
 from lab.dataset import Writing, Written
 from lab.errors import LabError
@@ -50,6 +49,7 @@ def run(home: Home, options: Options, progress: Progress) -> Result:
         with clock.phase("synth"):
             progress.step("synth")
             assembly = synth.given(options.app) if options.app else synth.synth(home, over)
+            _warn_above_budget(home, assembly.path, progress)
         name, settings = _data_settings(options, assembly)
         writing = stacked.enter_context(dataset.writing(home, name, settings, coming.root))
         with clock.phase("start"):
@@ -76,20 +76,20 @@ def refuse_full_disk(home: Home) -> None:
         )
 
 
+def _warn_above_budget(home: Home, assembly: Path, progress: Progress) -> None:
+    """The desk costs nothing, so it says what `lab deploy` would refuse, and goes on."""
+    over = bill.of_assembly(home, assembly).budget["exceeded"]
+    for row in over:
+        progress.say(f"in AWS {row['said']}; lab deploy would refuse it. {row['remedy']}")
+
+
 def _overrides(options: Options) -> dict[str, dict[str, Any]]:
     name = options.dataset if options.dataset and not dataset.is_path(options.dataset) else None
     return merged_overrides(overrides(name, options.size))
 
 
 def _region(home: Home, options: Options, over: Mapping[str, Mapping[str, Any]]) -> str:
-    """The region to serve, known before synthesis; what is wrong with lab.toml is for synthesis to say."""
-    if options.app is not None:
-        return stack.region_of(options.app)
-    try:
-        table = tomllib.loads(home.config.read_text(encoding="utf-8")).get("lab", {})
-    except (OSError, ValueError):
-        table = {}
-    return str({**table, **over.get("lab", {})}.get("region", "us-east-1"))
+    return home.region(over) if options.app is None else stack.region_of(options.app)
 
 
 def _data_settings(options: Options, assembly: synth.Assembly) -> tuple[str, dict[str, Any]]:

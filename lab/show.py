@@ -16,6 +16,7 @@ from lab.doctor import Finding
 from lab.errors import FlowFailed, GateRefused, LabError
 
 if TYPE_CHECKING:
+    from lab.bill import Bill
     from lab.push import Pushed
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -115,6 +116,41 @@ def status(found: Mapping[str, Any]) -> None:
     console.print(Text(f"endpoint      {endpoint['name']} {endpoint['status']}" if endpoint else "endpoint      none"))
     devices = [{**row, "groups": ", ".join(row["groups"])} for row in found["edge"]["devices"]]
     _table(console, "devices", ("thing", "groups", "status", "model_version"), devices)
+
+
+def bill(found: Bill) -> None:
+    """What the stack costs: a run, idle, a month, by service, the assumptions, the budget."""
+    console = Console(highlight=False)
+    run, idle, month = found.run, found.idle, found.month
+    recorded = f"run {run['from']}" if run["from"] else "no run is recorded yet"
+    for title, usd, how in (
+        ("a run", run["usd"], f"{recorded}; at most ${run['at_most_usd']:.2f}"),
+        ("idle, a day", idle["day_usd"], "what stands while nothing runs"),
+        ("idle, a month", idle["month_usd"], f"by the hour: {', '.join(idle['hourly']) or 'nothing'}"),
+        ("a month", month["usd"], f"{month['runs']} runs, {month['requests']:,} requests, devices on"),
+    ):
+        console.print(Text(f"{title:<15} ${usd:>9.2f}   {how}"), soft_wrap=True)
+    names = ("service", "run_usd", "idle_month_usd", "month_usd")
+    money = [row for row in found.services if row["run_usd"] or row["month_usd"]]
+    figures = [{key: row[key] if key == "service" else f"{row[key]:.4f}" for key in names} for row in money]
+    _table(console, "by service, USD", names, [{name: name for name in names}, *figures])
+    paid = [row for row in (*run["rows"], *month["rows"], *idle["rows"]) if row["usd"] is None or row["usd"] >= 0.0005]
+    rows = [{**row, "usd": None if row["usd"] is None else f"{row['usd']:.4f}"} for row in paid]
+    _table(console, "rows, USD", ("what", "usd", "how"), rows)
+    free = [row for row in idle["rows"] if row["usd"] == 0]
+    console.print(
+        Text(f"without charge {len(free)} rows that cost nothing by standing; --json has each with its reason")
+    )
+    for what in found.unpriced:
+        console.print(Text(f"not priced     {what}", "yellow"), soft_wrap=True)
+    console.print(Text("assumptions"))
+    for line in found.assumptions:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    caps = {key: found.budget[key] for key in ("run_usd", "month_usd") if key in found.budget}
+    within = "passed" if found.budget["exceeded"] else "kept"
+    console.print(Text(f"[budget]        {', '.join(f'{key} {cap:g}' for key, cap in caps.items())}: {within}"))
+    for row in found.budget["exceeded"]:
+        console.print(Text(f"  {row['said']}\n  → {row['remedy']}", "bold red"), soft_wrap=True)
 
 
 def devices(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -38,13 +38,19 @@ def test_an_instance_that_the_table_lacks_is_named_and_left_out() -> None:
     assert found["unpriced"] == ["S"] and "ml.z9.huge" in found["rows"][0]["how"]
 
 
-def test_an_endpoint_counts_by_the_month_and_not_by_the_run() -> None:
-    variants = [{"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}]
-    found = cost.estimate([state("sagemaker:createEndpointConfig", 1, ProductionVariants=variants)], TEMPLATE)
-    assert found["idle_month_usd"] == pytest.approx(1 + 0.115 * 730, abs=0.01)
-    assert found["estimate_usd"] < 0.01
+def test_a_search_is_priced_by_all_trials_that_run_at_once() -> None:
+    given = {
+        "HyperParameterTuningJobConfig": {"ResourceLimits": {"MaxParallelTrainingJobs": 3}},
+        "TrainingJobDefinition": {"ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}},
+    }
+    found = cost.estimate([state("sagemaker:createHyperParameterTuningJob.sync", 3600, **given)], TEMPLATE)
+    assert found["estimate_usd"] == pytest.approx(3 * 0.23, abs=0.001)
 
 
-def test_the_table_says_of_when_it_is() -> None:
-    table = cost.prices()
-    assert len(table["date"].split("-")) == 3 and table["region"] == "us-east-1"
+def test_what_stands_counts_by_the_month_and_not_by_the_run() -> None:
+    found = cost.estimate([], TEMPLATE)
+    assert found["idle_month_usd"] == 1.0 and found["estimate_usd"] == 0.0
+
+
+def test_an_estimate_says_of_when_its_prices_are() -> None:
+    assert len(cost.estimate([], TEMPLATE)["prices"]["date"].split("-")) == 3

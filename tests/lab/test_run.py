@@ -269,7 +269,8 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setattr("lab.home.find", lambda config=None: home)
     monkeypatch.setattr(launch, "running", lambda root: Server(made))
     settings = {"data": {"dataset": "digits"}}
-    (tmp_path / "lab.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "lab.json").write_text(json.dumps({"settings": settings, "template": "template.json"}))
+    (tmp_path / "template.json").write_text(json.dumps({"Resources": {}}))
     monkeypatch.setattr(synth, "synth", lambda *_: synth.Assembly(tmp_path, "x", True, 0.0))
     monkeypatch.setattr(stack, "deploy", lambda *_: False)
     monkeypatch.setattr("lab.bulk.put", lambda engine, bucket, prefix, folder, paths: None)
@@ -309,6 +310,18 @@ def test_with_approve_it_releases_and_asks_the_endpoint(cloud: Cloud, capsys: py
     assert found["states"][-1]["name"] == "CreateEndpoint" and found["states"][-1]["flow"] == "release"
     phases = found["engine"]["phases"]
     assert sum(phases.values()) == pytest.approx(found["engine"]["overhead_seconds"], abs=0.05)
+
+
+def test_a_stack_above_the_budget_runs_here_and_is_said_to_cost_too_much(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab = {"settings": {"data": {"dataset": "digits"}, "budget": {"month_usd": 30.0}}, "template": "template.json"}
+    gateway = {"Resources": {"Way": {"Type": "AWS::EC2::NatGateway"}}}
+    (cloud.root.parent / "lab.json").write_text(json.dumps(lab))
+    (cloud.root.parent / "template.json").write_text(json.dumps(gateway))
+    assert cli.main(["run"]) == 0
+    said = capsys.readouterr().out
+    assert "lab deploy would refuse it" in said and "NAT gateway Way costs $32.85 a month while idle" in said
 
 
 def test_a_failed_job_is_exit_1_with_its_last_words(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,10 @@ Does not cover: encryption at rest (settings are kept and read back, bytes lie i
 
 from __future__ import annotations
 
+import functools
+import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from moto.core.responses import ActionResult
@@ -41,13 +44,46 @@ def install(engine: Engine) -> None:
         name = str(getattr(event_name, "value", event_name))
         if name in REASONS:
             kind = "Object Created" if "Created:" in name and "Removed" not in name else "Object Deleted"
-            events.put(engine, "aws.s3", kind, _detail(engine, bucket, key, REASONS[name]), [bucket.arn])
+            _when_whole(
+                lambda: events.put(engine, "aws.s3", kind, _detail(engine, bucket, key, REASONS[name]), [bucket.arn])
+            )
 
     notifications._send_event_bridge_message = announce
+    for name in ("key_response", "bucket_response"):
+        setattr(S3Response, name, _telling_last(getattr(S3Response, name)))
     _show_event_bridge()
     _honour_transport()
     # AWS takes the setting whatever the target's policy says, and then delivers no log; moto refuses it.
     FakeBucket._log_permissions_enabled_policy = staticmethod(lambda target_bucket, target_prefix: True)
+
+
+# The events of the request that this thread answers.
+_answering = threading.local()
+
+
+def _when_whole(tell: Callable[[], Any]) -> None:
+    """Tells now, or when the request is answered: moto announces an object before it has its metadata."""
+    waiting: list[Callable[[], Any]] | None = getattr(_answering, "events", None)
+    if waiting is None:
+        tell()
+    else:
+        waiting.append(tell)
+
+
+def _telling_last(respond: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(respond)
+    def answer(self: S3Response, *args: Any) -> Any:
+        if getattr(_answering, "events", None) is not None:
+            return respond(self, *args)
+        _answering.events = []
+        try:
+            return respond(self, *args)
+        finally:
+            told, _answering.events = _answering.events, None
+            for tell in told:
+                tell()
+
+    return answer
 
 
 def _show_event_bridge() -> None:

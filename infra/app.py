@@ -67,7 +67,7 @@ def synthesize(settings: Settings, out: Path) -> None:
             settings=settings,
             staging=Staging(ROOT, Path(folder)),
             env=aws_cdk.Environment(region=settings.lab.region),
-            description="ML Prototyping Lab: data to endpoint and edge device",
+            description=f"{settings.lab.name}: data to endpoint and edge device",
             synthesizer=aws_cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
         )
     aws_cdk.Tags.of(stack).add("lab", settings.prefix)

@@ -17,6 +17,7 @@ from lab.call import Call, answer, json_option, print_json
 from lab.cli_cloud import cost
 from lab.cli_device import device
 from lab.cli_label import label
+from lab.cli_new import new, upgrade
 
 if TYPE_CHECKING:
     from lab.errors import LabError
@@ -343,6 +344,8 @@ def story(call: Call, name: str) -> int:
 lab.add_command(cost)
 lab.add_command(device)
 lab.add_command(label)
+lab.add_command(new)
+lab.add_command(upgrade)
 
 
 def _end(call: Call, result: Result) -> int:

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from lab.synth import node_of_the_wheel
 OK = "ok"
 WARN = "warn"
 FAIL = "fail"
-OURSELVES = "ml-prototyping-lab"
 OURS = ("models", "pipelines", "edge", "infra", "lab")
 MEMORY_BYTES = 4_000_000_000
 DISK_BYTES = 3_000_000_000
@@ -79,8 +79,9 @@ def _pins(home: Home) -> Finding:
     if not lock.is_file():
         return Finding("packages", FAIL, f"{lock} is missing", "restore it from git")
     pins = dict(_pinned(lock.read_text(encoding="utf-8")))
+    direct = sorted(_direct(home.repo / "pyproject.toml"))
     missing, other = [], []
-    for name in sorted(_direct()):
+    for name in direct:
         have, want = _installed(name), pins.get(name)
         if have is None:
             missing.append(name)
@@ -90,7 +91,7 @@ def _pins(home: Home) -> Finding:
         return Finding("packages", FAIL, "not installed: " + ", ".join(missing), MAKE)
     if other:
         return Finding("packages", FAIL, "other versions: " + "; ".join(other), "pip install -c requirements.lock …")
-    return Finding("packages", OK, f"{len(_direct())} direct ones as pinned")
+    return Finding("packages", OK, f"{len(direct)} direct ones as pinned")
 
 
 def _pinned(lock: str) -> Iterator[tuple[str, str]]:
@@ -98,22 +99,18 @@ def _pinned(lock: str) -> Iterator[tuple[str, str]]:
         yield _canonical(match.group(1)), match.group(2)
 
 
-def _direct() -> set[str]:
-    """The packages that the extra `lab` brings, extras of ours that it includes resolved."""
-    try:
-        wanted = importlib.metadata.requires(OURSELVES) or []
-    except importlib.metadata.PackageNotFoundError:
-        return {"click", "rich", "moto", "boto3", "torch", "pyspark", "aws-cdk-lib", "sagemaker-training"}
-    requirements = [Requirement(line) for line in wanted]
+def _direct(pyproject: Path) -> set[str]:
+    """The packages that the extra `lab` of a pyproject.toml brings, extras of ours that it includes resolved."""
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     names: set[str] = set()
     extras, seen = ["lab"], set[str]()
     while extras:
         extra = extras.pop()
         seen.add(extra)
-        for requirement in requirements:
-            if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
+        for requirement in map(Requirement, project["optional-dependencies"][extra]):
+            if requirement.marker is not None and not requirement.marker.evaluate():
                 continue
-            if _canonical(requirement.name) == OURSELVES:
+            if requirement.name == project["name"]:
                 extras.extend(requirement.extras - seen)
             else:
                 names.add(_canonical(requirement.name))

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("models", "pipelines", "edge", "infra", "lab", "cdk.json", "lab.toml", "pyproject.toml", "requirements.lock")
+PARTS = ("models", "pipelines", "edge", "infra", "lab", "cdk.json", "pyproject.toml", "requirements.lock")
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def copy_project(to: Path) -> Project:
         else:
             to.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, to / part)
+    shutil.copy2(ROOT / "tests" / "lab.toml", to / "lab.toml")
     return Project(to)
 
 

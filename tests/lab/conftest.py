@@ -119,7 +119,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lab's own cdk.out, synthesized in a child process."""
     out = tmp_path_factory.mktemp("cdk.out")
-    env = {**os.environ, "CDK_OUTDIR": str(out), "LAB_CONFIG": str(REPO / "lab.toml"), "PYTHONPATH": str(REPO)}
+    env = {
+        **os.environ,
+        "CDK_OUTDIR": str(out),
+        "LAB_CONFIG": str(REPO / "tests" / "lab.toml"),
+        "PYTHONPATH": str(REPO),
+    }
     done = subprocess.run([sys.executable, "-m", "infra.app"], cwd=REPO, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out

@@ -23,6 +23,7 @@ COMMANDS = [
     "image",
     "invoke",
     "logs",
+    "new",
     "reject",
     "report",
     "run",
@@ -30,6 +31,7 @@ COMMANDS = [
     "story",
     "synth",
     "up",
+    "upgrade",
     "wheelhouse",
 ]
 

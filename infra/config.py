@@ -1,8 +1,9 @@
 """The schema of `lab.toml`, and the one place that reads it.
 
-`load()` takes the file that LAB_CONFIG names (default `lab.toml`), lays LAB_OVERRIDES (JSON) over it and validates the
-result. When the overrides name another data set, a built-in one brings its own tables. Whatever is wrong becomes one
-`ConfigError` of one line that names the key and what is allowed there.
+`load()` takes the file that LAB_CONFIG names (default `lab.toml`), lays over it the table of the environment that
+LAB_ENVIRONMENT names (default `[lab] environment`), then LAB_OVERRIDES (JSON), and validates the result. When the
+overrides name another data set, a built-in one brings its own tables. Whatever is wrong becomes one `ConfigError` of
+one line that names the key and what is allowed there.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from infra import environments
 from infra.builtin import own_tables
+from infra.environments import ConfigError
 
 # What a release can be made for; the endpoint and the desk's devices need the first two.
 TARGETS = ("cloud-cpu", "edge-x86", "cloud-gpu", "edge-arm64", "edge-jetson")
@@ -38,12 +41,9 @@ FORMAT = Literal[
 ]  # fmt: skip
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+Account = Annotated[str, Field(pattern=r"^\d{12}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Loss = Annotated[float, Field(ge=0.0)]
-
-
-class ConfigError(Exception):
-    """What is wrong with the settings, in one line: the key, the value, and what is allowed."""
 
 
 class Table(BaseModel):
@@ -53,11 +53,17 @@ class Table(BaseModel):
 
 
 class Lab(Table):
-    """`[lab]`: what every resource's name starts with. The limits keep a bucket's name within 63 characters."""
+    """`[lab]`: what every resource's name starts with, and where it lies.
+
+    The limits keep a bucket's name within 63 characters. With an `account`, the stack goes to that one and no other.
+    `promote_from` names the environment whose approved models this one takes, as copies that wait for an approval here.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=16)] = "ml-lab"
     environment: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$", max_length=8)] = "dev"
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = "us-east-1"
+    account: Account | None = None
+    promote_from: str | None = None
 
 
 class Data(Table):
@@ -226,8 +232,17 @@ class Budget(Table):
     email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
 
 
+class Place(Table):
+    """Where an environment of the same lab lies, and from which one it takes models."""
+
+    name: str
+    region: str
+    account: Account | None = None
+    promote_from: str | None = None
+
+
 class Settings(Table):
-    """All of `lab.toml`."""
+    """All of `lab.toml` as it is in one environment."""
 
     lab: Lab = Lab()
     data: Data = Data()
@@ -237,6 +252,7 @@ class Settings(Table):
     serving: Serving = Serving()
     edge: Edge = Edge()
     budget: Budget = Budget()
+    _places: dict[str, Place] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _targets_are_known(self) -> Settings:
@@ -298,6 +314,17 @@ class Settings(Table):
         )
 
     @property
+    def place(self) -> Place:
+        """Where this environment lies."""
+        lab = self.lab
+        return Place(name=lab.environment, region=lab.region, account=lab.account, promote_from=lab.promote_from)
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Every environment of the lab by name, this one included."""
+        return {**self._places, self.lab.environment: self.place}
+
+    @property
     def prefix(self) -> str:
         """What every resource's name starts with, such as `ml-lab-dev`."""
         return f"{self.lab.name}-{self.lab.environment}"
@@ -320,15 +347,41 @@ class Settings(Table):
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings of this process. Raises ConfigError."""
     path = Path(environ.get("LAB_CONFIG") or "lab.toml")
-    tables, over = _read(path), _overrides(environ.get("LAB_OVERRIDES", ""))
-    named = (over.get("data") or {}).get("dataset")
-    if named and named != (tables.get("data") or {}).get("dataset"):
-        tables = own_tables(str(named), tables)
-    return parse(_merge(tables, over), where=path.name)
+    over = _overrides(environ.get("LAB_OVERRIDES", ""))
+    asked = (over.get("lab") or {}).get("environment") or environ.get("LAB_ENVIRONMENT") or None
+    return parse(_read(path), where=path.name, environment=asked, over=over)
 
 
-def parse(tables: Mapping[str, Any], *, where: str = "lab.toml") -> Settings:
-    """Validates the tables of a `lab.toml`. Raises ConfigError with the first thing that is wrong."""
+def parse(
+    tables: Mapping[str, Any],
+    *,
+    where: str = "lab.toml",
+    environment: str | None = None,
+    over: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Validates the tables of a `lab.toml`, for every environment that it names, and gives those of one.
+
+    `over` lies over the one that is chosen. Raises ConfigError with the first thing that is wrong.
+    """
+    found = environments.every(tables, environment, where)
+    made = {name: _validated(own, f"{where}, [environments.{name}]") for name, own in found.others.items()}
+    own = dict(found.own)
+    named = ((over or {}).get("data") or {}).get("dataset")
+    if named and named != (own.get("data") or {}).get("dataset"):
+        own = own_tables(str(named), own)
+    settings = _validated(environments.merged(own, over or {}), where)
+    settings._places.update({name: one.place for name, one in made.items()})
+    for place in settings.places.values():
+        if place.promote_from and place.promote_from not in {*settings.places} - {place.name}:
+            known = ", ".join(sorted(name for name in settings.places if name != place.name)) or "none"
+            raise ConfigError(
+                f"{where}: [environments.{place.name}] promote_from = '{place.promote_from}' is not allowed; "
+                f"the other environments: {known}"
+            )
+    return settings
+
+
+def _validated(tables: Mapping[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(tables)
     except ValidationError as error:
@@ -358,14 +411,6 @@ def _overrides(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError('LAB_OVERRIDES must be a JSON object such as {"train": {"size": "base"}}')
     return value
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -404,7 +449,7 @@ def _allowed_keys(parts: list[str]) -> Iterator[str]:
             model = Target
         elif part in model.model_fields:
             model = _model_of(model.model_fields[part])
-    return iter(sorted(model.model_fields))
+    return iter(sorted([*model.model_fields, *([] if parts else ["environments"])]))
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel]:

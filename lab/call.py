@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -22,13 +22,15 @@ class Call:
     """The global options of one call, and whether its answer is to be JSON."""
 
     config: str | None = None
+    environment: str | None = None
     debug: bool = False
     as_json: bool = False
 
     def home(self) -> Home:
         from lab import home
 
-        return home.find(self.config)
+        found = home.find(self.config)
+        return replace(found, environment=self.environment) if self.environment else found
 
     def server(self) -> Server:
         """The embedded AWS that `up` started."""
@@ -50,6 +52,22 @@ def json_option(command: Command) -> Command:
 
     return click.option(
         "--json", is_flag=True, expose_value=False, callback=remember, help="Print one JSON document on stdout."
+    )(command)
+
+
+def environment_option(command: Command) -> Command:
+    """Adds `--environment` to a command."""
+
+    def remember(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+        if value:
+            context.find_object(Call).environment = value  # type: ignore[union-attr]
+
+    return click.option(
+        "--environment",
+        metavar="NAME",
+        expose_value=False,
+        callback=remember,
+        help="One of lab.toml's environments instead of the one that it names.",
     )(command)
 
 

@@ -15,6 +15,7 @@ import click
 
 from lab.call import Call, answer, json_option, print_json
 from lab.cli_cloud import cost
+from lab.call import Call, answer, environment_option, json_option, print_json
 from lab.cli_device import device
 from lab.cli_label import label
 from lab.cli_new import new, upgrade
@@ -58,6 +59,7 @@ def doctor(call: Call) -> int:
 @click.option("--out", default="cdk.out", type=click.Path(path_type=Path), show_default=True, help="Where to write it.")
 @click.option("--dataset", metavar="NAME", help="A built-in data set instead of the one in lab.toml.")
 @click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
+@environment_option
 @json_option
 @click.pass_obj
 def synth(call: Call, out: Path, dataset: str | None, size: str | None) -> int:
@@ -134,6 +136,7 @@ def adapt(call: Call, /, path: str, missing: tuple[str, ...], **given: str | Non
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Take a synthesized assembly as it is.",
 )
+@environment_option
 @json_option
 @click.pass_obj
 def run(call: Call, dataset: str | None, size: str | None, approve: bool, app: Path | None) -> int:
@@ -155,6 +158,7 @@ def run(call: Call, dataset: str | None, size: str | None, approve: bool, app: P
 @click.option("--port", type=click.IntRange(0, 65535), help="Port on loopback; 0 takes a free one.")
 @click.option("--dataset", metavar="NAME", help="A built-in data set instead of the one in lab.toml.")
 @click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
+@environment_option
 @json_option
 @click.pass_obj
 def up(call: Call, port: int | None, dataset: str | None, size: str | None) -> int:

@@ -22,11 +22,15 @@ from lab.errors import LabError
 
 @dataclass(frozen=True)
 class Home:
-    """The folders of one lab: `repo` holds the sources, `root` the state, `config` is its lab.toml."""
+    """The folders of one lab: `repo` holds the sources, `root` the state, `config` is its lab.toml.
+
+    `environment` is the one of lab.toml's that was asked for, None for the one that the file itself names.
+    """
 
     repo: Path
     root: Path
     config: Path
+    environment: str | None = None
 
     @property
     def up(self) -> Path:
@@ -77,6 +81,7 @@ def find(config: str | None = None) -> Home:
     The sources are those this package lies beside, so that what runs is what is synthesized. `config` comes
     before LAB_CONFIG, before ./lab.toml, before the repository's.
     """
+    asked = os.environ.get("LAB_ENVIRONMENT") or None
     repo = Path(__file__).resolve().parent.parent
     root = Path(os.environ.get("LAB_HOME") or ".lab").resolve()
     named = config or os.environ.get("LAB_CONFIG")
@@ -84,9 +89,9 @@ def find(config: str | None = None) -> Home:
         path = Path(named).resolve()
         if not path.is_file():
             raise LabError(f"there is no settings file {named}", "name an existing lab.toml with --config")
-        return Home(repo, root, path)
+        return Home(repo, root, path, asked)
     here = Path("lab.toml").resolve()
-    return Home(repo, root, here if here.is_file() else repo / "lab.toml")
+    return Home(repo, root, here if here.is_file() else repo / "lab.toml", asked)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -41,6 +41,8 @@ class Assembly:
 def synth(home: Home, overrides: Mapping[str, Mapping[str, Any]]) -> Assembly:
     """The assembly for the sources and settings as they are now. Raises SynthError with what the app said."""
     started = time.monotonic()
+    if home.environment:
+        overrides = {**overrides, "lab": {"environment": home.environment, **overrides.get("lab", {})}}
     digest = digest_of_inputs(home, overrides)
     path = home.synth / digest
     cached = (path / "lab.json").is_file()
@@ -147,6 +149,7 @@ def _run_app(home: Home, overrides: Mapping[str, Mapping[str, Any]], out: Path) 
         "LAB_OVERRIDES": json.dumps(overrides),
         "PYTHONPATH": str(home.repo),
     }
+    env.pop("LAB_ENVIRONMENT", None)  # it is among the overrides, which the digest covers
     node = node_of_the_wheel()
     if node:
         env.setdefault("JSII_NODE", str(node))

@@ -52,7 +52,7 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"train": {"compile": True}}, "[train] compile = True is not allowed; allowed: auto, on, off"),
         (
             {"trian": {}},
-            "lab.toml: [trian] is unknown; allowed: budget, data, edge, gate, lab, serving, targets, train",
+            "lab.toml: [trian] is unknown; allowed: budget, data, edge, environments, gate, lab, serving, targets",
         ),
         ({"gate": {"acuracy": 0.9}}, "lab.toml: [gate] acuracy is unknown; allowed: accuracy, auroc"),
         ({"gate": {"accuracy": 95}}, "lab.toml: [gate] accuracy = 95 is not allowed; input should be less than"),
@@ -133,3 +133,73 @@ def test_a_task_that_the_modality_does_not_know_is_refused() -> None:
 def test_a_regression_without_a_target_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"\[data\] target is missing"):
         config.parse({"data": {"modality": "tabular", "task": "regression"}})
+
+
+ENVIRONMENTS = """
+[lab]
+name = "acme"
+[gate]
+accuracy = 0.9
+[budget]
+run_usd = 1.0
+[environments.dev]
+[environments.staging]
+promote_from = "dev"
+[environments.prod]
+account = "222222222222"
+region = "eu-west-1"
+promote_from = "staging"
+gate.accuracy = 0.97
+budget.month_usd = 500.0
+"""
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> str:
+    path = tmp_path / "lab.toml"
+    path.write_text(ENVIRONMENTS, "utf-8")
+    return str(path)
+
+
+def test_one_file_gives_each_environment_its_own_settings(several: str) -> None:
+    dev = config.load({"LAB_CONFIG": several})
+    prod = config.load({"LAB_CONFIG": several, "LAB_ENVIRONMENT": "prod"})
+    assert (dev.prefix, dev.lab.account, dev.gate.accuracy, dev.budget.month_usd) == ("acme-dev", None, 0.9, 100.0)
+    assert (prod.prefix, prod.lab.account, prod.lab.region) == ("acme-prod", "222222222222", "eu-west-1")
+    assert (prod.gate.accuracy, prod.budget.month_usd, prod.budget.run_usd) == (0.97, 500.0, 1.0)
+    assert {name: place.account for name, place in dev.places.items()} == {
+        "dev": None,
+        "staging": None,
+        "prod": "222222222222",
+    }
+    assert dev.places == prod.places and "environments" not in prod.resolved()
+
+
+def test_overrides_choose_an_environment_and_lie_over_it(several: str) -> None:
+    over = json.dumps({"lab": {"environment": "prod"}, "gate": {"accuracy": 0.5}})
+    found = config.load({"LAB_CONFIG": several, "LAB_ENVIRONMENT": "staging", "LAB_OVERRIDES": over})
+    assert (found.prefix, found.gate.accuracy, found.budget.month_usd) == ("acme-prod", 0.5, 500.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("gate.accuracy = 0.97", "gate.acuracy = 1", "lab.toml, [environments.prod]: [gate] acuracy is unknown"),
+        ("gate.accuracy = 0.97", "accuracy = 1", "lab.toml, [environments.prod]: [lab] accuracy is unknown"),
+        ('account = "222222222222"', 'account = "22"', "lab.toml, [environments.prod]: [lab] account = '22' is not"),
+        (
+            '"staging"',
+            '"qa"',
+            "[environments.prod] promote_from = 'qa' is not allowed; the other environments: dev, staging",
+        ),
+        ('"staging"', '"prod"', "[environments.prod] promote_from = 'prod' is not allowed"),
+        ("[environments.dev]\n", "", "lab.toml: environment 'dev' is unknown; there are: staging, prod"),
+        ("[environments.dev]\n", "[environments]\ndev = 1\n", "[environments] holds one table for each environment"),
+    ],
+)
+def test_what_is_wrong_in_any_environment_is_told_in_every_one(several: str, old: str, new: str, said: str) -> None:
+    path = Path(several)
+    path.write_text(path.read_text("utf-8").replace(old, new, 1), "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.load({"LAB_CONFIG": several})
+    assert said in str(caught.value) and "\n" not in str(caught.value)

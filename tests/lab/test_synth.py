@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,17 @@ def test_an_interrupt_ends_the_app_and_leaves_no_half(home: Home) -> None:
     child.send_signal(signal.SIGTERM)
     assert child.wait(20) != 0
     assert not list(home.synth.glob(".half-*")) and not list(home.synth.glob("[0-9a-f]*"))
+
+
+def test_another_environment_is_another_assembly_and_reaches_the_app(home: Home) -> None:
+    (home.repo / "infra" / "app.py").write_text(
+        "import os, pathlib; out = pathlib.Path(os.environ['CDK_OUTDIR']); "
+        "(out / 'lab.json').write_text(os.environ['LAB_OVERRIDES']); assert 'LAB_ENVIRONMENT' not in os.environ"
+    )
+    plain = synth.synth(home, {})
+    prod = synth.synth(replace(home, environment="prod"), {"train": {"size": "base"}})
+    assert plain.digest != prod.digest
+    assert json.loads((prod.path / "lab.json").read_text()) == {
+        "train": {"size": "base"},
+        "lab": {"environment": "prod"},
+    }

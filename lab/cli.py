@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.call import Call, answer, json_option, print_json
-from lab.cli_cloud import cost
 from lab.call import Call, answer, environment_option, json_option, print_json
+from lab.cli_cloud import cost
 from lab.cli_device import device
 from lab.cli_label import label
 from lab.cli_new import new, upgrade

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.call import Call, json_option, print_json
+from lab.call import Call, environment_option, json_option, print_json
 
 if TYPE_CHECKING:
     from lab.home import Home
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Take a synthesized assembly as it is.",
 )
+@environment_option
 @json_option
 @click.pass_obj
 def cost(call: Call, runs: int, requests: int, refresh: bool, app: Path | None) -> int:

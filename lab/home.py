@@ -50,11 +50,15 @@ class Home:
 
     def region(self, over: Mapping[str, Mapping[str, Any]] | None = None) -> str:
         """The region of lab.toml, known before synthesis, which says what is wrong with the file; `over` goes first."""
+        chosen = dict((over or {}).get("lab", {}))
         try:
-            table = tomllib.loads(self.config.read_text(encoding="utf-8")).get("lab", {})
-        except (OSError, ValueError):
-            table = {}
-        return str({**table, **(over or {}).get("lab", {})}.get("region", "us-east-1"))
+            tables = tomllib.loads(self.config.read_text(encoding="utf-8"))
+            table = dict(tables.get("lab", {}))
+            name = chosen.get("environment") or self.environment or table.get("environment", "dev")
+            chosen = {**table, **tables.get("environments", {}).get(name, {}), **chosen}
+        except (OSError, ValueError, TypeError, AttributeError):
+            pass
+        return str(chosen.get("region", "us-east-1"))
 
     def runs_newest_first(self) -> list[Path]:
         """Run folders that hold a whole record, newest first."""

@@ -90,17 +90,6 @@ def _overrides(options: Options) -> dict[str, dict[str, Any]]:
 
 def _region(home: Home, options: Options, over: Mapping[str, Mapping[str, Any]]) -> str:
     return home.region(over) if options.app is None else stack.region_of(options.app)
-    """The region to serve, known before synthesis; what is wrong with lab.toml is for synthesis to say."""
-    if options.app is not None:
-        return stack.region_of(options.app)
-    try:
-        found = tomllib.loads(home.config.read_text(encoding="utf-8"))
-        table = {**found.get("lab", {}), **over.get("lab", {})}
-        name = home.environment or table.get("environment", "dev")
-        table = {**table, **found.get("environments", {}).get(name, {}), **over.get("lab", {})}
-    except (OSError, ValueError, TypeError, AttributeError):
-        table = dict(over.get("lab", {}))
-    return str(table.get("region", "us-east-1"))
 
 
 def _data_settings(options: Options, assembly: synth.Assembly) -> tuple[str, dict[str, Any]]:

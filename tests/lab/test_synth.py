@@ -147,3 +147,11 @@ def test_another_environment_is_another_assembly_and_reaches_the_app(home: Home)
         "train": {"size": "base"},
         "lab": {"environment": "prod"},
     }
+
+
+def test_the_region_is_that_of_the_environment_unless_the_overrides_name_one(home: Home) -> None:
+    home.config.write_text('[lab]\nregion = "eu-west-1"\n[environments.prod]\nregion = "eu-central-1"\n')
+    assert home.region() == "eu-west-1"
+    assert replace(home, environment="prod").region() == "eu-central-1"
+    assert home.region({"lab": {"environment": "prod"}}) == "eu-central-1"
+    assert replace(home, environment="prod").region({"lab": {"region": "us-west-2"}}) == "us-west-2"

@@ -141,6 +141,7 @@ FAILURE = _function("failure")
 FEEDBACK = _function("feedback")
 LABELLING = _function("labelling")
 PROVISION = _function("provision")
+HALT = _function("halt")
 ETL = Bundle(name="etl", runtime="glue", entries=_jobs("etl"))
 TRAIN = Bundle(name="train", runtime="job", entries=_jobs("train"), form="tar.gz")
 PROCESSING = Bundle(
@@ -158,4 +159,7 @@ EDGE = Bundle(
     lists_requirements=True,
 )
 
-ALL = (GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, LABELLING, PROVISION, ETL, TRAIN, PROCESSING, SERVE, EDGE)
+ALL = (
+    *(GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, LABELLING, PROVISION, HALT),
+    *(ETL, TRAIN, PROCESSING, SERVE, EDGE),
+)

@@ -1,4 +1,4 @@
-"""Telemetry and alerts into lake and metrics, the topic that tells people, the budget."""
+"""Telemetry and alerts into lake and metrics, the topic that tells people, alarms; the budget is spending.py's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from aws_cdk import Aws, RemovalPolicy
-from aws_cdk import aws_budgets as budgets
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
@@ -23,6 +22,7 @@ from infra.lake import Lake
 from infra.machine import Machine
 from infra.naming import Names
 from infra.permissions import Allow, role
+from infra.spending import Spending
 from infra.staging import Staging
 
 
@@ -49,19 +49,28 @@ class Watch(Construct):
         self.feedback = self._feedback(staging)
         self._rules()
         self.labelling = self._labelling(staging)
+        self.spending = Spending(
+            self,
+            "Spending",
+            settings=settings,
+            names=names,
+            lake=lake,
+            staging=staging,
+            endpoint=endpoint,
+            people=self._topic.ref,
+        )
         self.alarms = Alarms(
             self,
             "Alarms",
             settings=settings,
             names=names,
             machines=machines,
-            functions=[*functions, self.feedback, self.labelling],
+            functions=[*functions, self.feedback, self.labelling, self.spending.halt],
             endpoint=endpoint,
             namespace=self.namespace,
             topic_arn=self._topic.ref,
         )
         self._on_drift()
-        self._budget()
 
     def _people(self) -> sns.CfnTopic:
         topic = sns.CfnTopic(
@@ -229,29 +238,4 @@ class Watch(Construct):
             principal="iot.amazonaws.com",
             source_account=Aws.ACCOUNT_ID,
             source_arn=rule.attr_arn,
-        )
-
-    def _budget(self) -> None:
-        """Tells people; it cannot stop anything, and nothing here runs when no one uses it."""
-        spent = [("ACTUAL", 80), ("ACTUAL", 100), ("FORECASTED", 100)]
-        budgets.CfnBudget(
-            self,
-            "Budget",
-            budget=budgets.CfnBudget.BudgetDataProperty(
-                budget_name=self._names.of("month"),
-                budget_type="COST",
-                time_unit="MONTHLY",
-                budget_limit=budgets.CfnBudget.SpendProperty(amount=self._settings.budget.month_usd, unit="USD"),
-            ),
-            notifications_with_subscribers=[
-                budgets.CfnBudget.NotificationWithSubscribersProperty(
-                    notification=budgets.CfnBudget.NotificationProperty(
-                        notification_type=kind, comparison_operator="GREATER_THAN", threshold=percent
-                    ),
-                    subscribers=[
-                        budgets.CfnBudget.SubscriberProperty(subscription_type="SNS", address=self._topic.ref)
-                    ],
-                )
-                for kind, percent in spent
-            ],
         )

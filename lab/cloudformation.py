@@ -2,7 +2,8 @@
 
 Covers: create, update and delete of stacks, change sets, parameters, mappings, conditions, outputs and exports, the
     intrinsic functions of template.py; what was asked for is read back, and a property that did not stick is an error;
-    a stack that fails to come up is taken down again.
+    a stack that fails to come up is taken down again; one that cannot be deleted whole is DELETE_FAILED, with an event
+    for each resource that stayed, and can be deleted again.
 Does not cover: anything that resources.py does not list (refused before the stack is touched), nested stacks, macros,
     custom resources, drift, stack policies, rollback of an update (its error says what stands), and a stack is there at
     once: no CREATE_IN_PROGRESS, and none is left behind by a creation that fails.
@@ -24,7 +25,7 @@ from moto.core.common_models import CloudFormationModel
 from lab.engine import Engine
 from lab.resource import Kind, Made, NotKept, Site, check_kept
 from lab.resources import KINDS
-from lab.template import order, refusals
+from lab.template import needs, order, refusals
 
 LOG = logging.getLogger(__name__)
 FAILURES = (ClientError, BotoCoreError, NotKept, ValueError, KeyError, TypeError, IndexError)
@@ -137,8 +138,10 @@ def install(engine: Engine) -> None:
     parsing.ResourceMap.create = _create
     parsing.ResourceMap.update = _update
     parsing.ResourceMap.delete = _delete
+    models.CloudFormationBackend.delete_stack = _delete_stack(models.CloudFormationBackend.delete_stack)
     models.Stack.parse_template = staticmethod(parse)
     models.ChangeSet._parse_template = _parse_change_set
+    models.ChangeSet.apply = _apply
     for operation in ("create_stack", "update_stack", "create_change_set", "create_stack_set"):
         _check_first(operation)
 
@@ -165,6 +168,19 @@ _stock_parse: Callable[[str], dict[str, Any]] = models.Stack.parse_template
 
 def _parse_change_set(change_set: models.ChangeSet) -> None:
     change_set.template_dict = parse(change_set.template)
+
+
+def _apply(change_set: models.ChangeSet) -> None:
+    """Executes a change set; the stack then has its outputs, and one that did not come up is ROLLBACK_COMPLETE."""
+    stack = change_set.stack
+    try:
+        stack.resource_map.update(change_set.template_dict, change_set.parameters)
+    except Exception:
+        if change_set.change_set_type == "CREATE":
+            stack.status = "ROLLBACK_COMPLETE"
+        raise
+    stack.template_dict = change_set.template_dict
+    stack.output_map = stack._create_output_map()
 
 
 def _check_first(operation: str) -> None:
@@ -250,11 +266,66 @@ def _wanted(self: parsing.ResourceMap, resource: Mapping[str, Any]) -> bool:
 
 
 def _remove(self: parsing.ResourceMap, logical: str, resource: Mapping[str, Any]) -> None:
-    standing = self._parsed_resources.pop(logical, None)
+    standing = self._parsed_resources.get(logical)
     if isinstance(standing, Resource) and resource.get("DeletionPolicy") not in ("Retain", "RetainExceptOnCreate"):
         standing.dropped()
+    self._parsed_resources.pop(logical, None)
+
+
+class _Stay(Exception):
+    """Resources that a deletion left, by logical name: why each stayed."""
+
+    def __init__(self, why: Mapping[str, str]) -> None:
+        super().__init__(", ".join(why))
+        self.why = why
 
 
 def _delete(self: parsing.ResourceMap) -> None:
-    for logical in reversed(order(self._resource_json_map)):
-        _remove(self, logical, self._resource_json_map[logical])
+    """All that can go goes; what a resource that stays refers to is not tried. Raises _Stay."""
+    all_of_them: Mapping[str, Any] = self._resource_json_map
+    why: dict[str, str] = {}
+    held: set[str] = set()
+    for logical in reversed(order(all_of_them)):
+        if logical not in held:
+            try:
+                _remove(self, logical, all_of_them[logical])
+                continue
+            except ValidationError as error:
+                why[logical] = str(error.message)
+        held.update(needs(all_of_them[logical]))
+    if why:
+        raise _Stay(why)
+
+
+def _delete_stack(stock: Callable[..., None]) -> Callable[..., None]:
+    """DeleteStack answers at once; that something stayed is the stack's status and its events."""
+
+    def delete_stack(self: models.CloudFormationBackend, name_or_stack_id: str) -> None:
+        stack = self.stacks.get(name_or_stack_id)
+        try:
+            stock(self, name_or_stack_id)
+        except _Stay as left:
+            if stack is None:  # asked for by name: the inner call, by id, has dealt with it
+                raise
+            self.stacks[stack.stack_id] = stack
+            stack.status = "DELETE_FAILED"
+            for logical, why in left.why.items():
+                stack.events.append(_failure(stack, logical, why))
+            reason = f"The following resource(s) failed to delete: [{', '.join(left.why)}]."
+            stack._add_stack_event("DELETE_FAILED", resource_status_reason=reason)
+
+    return delete_stack
+
+
+def _failure(stack: models.Stack, logical: str, why: str) -> models.Event:
+    standing = stack.resource_map._parsed_resources[logical]
+    return models.Event(
+        stack_id=stack.stack_id,
+        stack_name=stack.name,
+        logical_resource_id=logical,
+        physical_resource_id=standing.physical_resource_id,
+        resource_type=standing.type,
+        resource_status="DELETE_FAILED",
+        resource_status_reason=why,
+        resource_properties=None,
+    )

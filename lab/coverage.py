@@ -131,6 +131,7 @@ ACTIONS: dict[str, Row] = {
         EXECUTED,
         "AWS's SageMaker Training Toolkit, a child process for each host; torchrun between hosts, no MPI.",
     ),
+    "sagemaker:DeleteEndpoint": (EXECUTED, "The serve process ends."),
     "sagemaker:DescribeEndpoint": (EXECUTED, "Status of the serve process."),
     "sagemaker:DescribeHyperParameterTuningJob": _JOB,
     "sagemaker:DescribeModelPackage": _KEPT,

@@ -31,6 +31,7 @@ STAND_INS = (
     "lab.s3",
     "lab.bulk",
     "lab.events",
+    "lab.sns",
     "lab.alarms",
     "lab.stepfunctions",
     "lab.cloudformation",

@@ -219,6 +219,36 @@ def test_the_flow_is_started_by_the_manifest_the_release_by_an_approval_the_queu
     assert assembly.named("AWS::CloudWatch::Alarm", "AlarmName", "ml-lab-dev-drift")["MetricName"] == "DriftAlerts"
 
 
+def test_a_spent_budget_calls_the_function_that_deletes_the_endpoint_and_people_hear_before(assembly: Any) -> None:
+    (budget,) = assembly.of_type("AWS::Budgets::Budget").values()
+    told = {
+        (row["Notification"]["NotificationType"], row["Notification"]["Threshold"]): assembly.text(
+            row["Subscribers"][0]["Address"]
+        )
+        for row in budget["NotificationsWithSubscribers"]
+    }
+    spent = told[("ACTUAL", 100)]
+    assert "Spending" in spent and told[("ACTUAL", 80)] == told[("FORECASTED", 100)] != spent
+    (halts,) = [row for row in assembly.of_type("AWS::SNS::Subscription").values() if row["Protocol"] == "lambda"]
+    assert assembly.text(halts["TopicArn"]) == spent and "SpendingHalt" in assembly.text(halts["Endpoint"])
+    callers = assembly.of_type("AWS::Lambda::Permission").values()
+    (caller,) = [row for row in callers if row["Principal"] == "sns.amazonaws.com"]
+    assert assembly.text(caller["SourceArn"]) == spent
+
+
+def test_the_function_that_stops_the_endpoint_can_do_nothing_else_to_sagemaker(assembly: Any) -> None:
+    (role,) = [row for key, row in assembly.of_type("AWS::IAM::Role").items() if key.startswith("WatchSpendingHalt")]
+    allowed = [
+        (statement["Action"], assembly.text(statement["Resource"]))
+        for policy in role["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "sagemaker" in json.dumps(statement)
+    ]
+    ((actions, on),) = allowed
+    assert sorted(actions) == ["sagemaker:DeleteEndpoint", "sagemaker:DescribeEndpoint"]
+    assert on.endswith(":endpoint/ml-lab-dev-endpoint")
+
+
 def test_what_a_device_reports_reaches_the_feedback_function_by_the_broker_s_word(assembly: Any) -> None:
     rules = {row["RuleName"]: row["TopicRulePayload"] for row in assembly.of_type("AWS::IoT::TopicRule").values()}
     assert {name: rule["Sql"] for name, rule in rules.items()} == {

@@ -167,13 +167,36 @@ def test_a_deleted_stack_takes_its_resources_with_it_but_not_what_is_retained(en
     assert f"{name}-kept" in left and f"{name}-gone" not in left
 
 
+def test_a_stack_that_cannot_be_deleted_whole_says_what_stayed_and_is_deleted_at_the_second_try(
+    engine: Engine, deploy: Deploy, name: str
+) -> None:
+    key = {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": {"Version": "2012-10-17", "Statement": []}}}
+    encryption = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Ref": "Key"}}}
+    full = bucket(name, BucketEncryption={"ServerSideEncryptionConfiguration": [encryption]})
+    deploy(Key=key, Full=full, Empty=bucket(f"{name}-empty"))
+    s3, client = engine.client("s3"), engine.client("cloudformation")
+    s3.put_object(Bucket=name, Key="a", Body=b"a")
+    client.delete_stack(StackName=name)
+    assert client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "DELETE_FAILED"
+    events = client.describe_stack_events(StackName=name)["StackEvents"]
+    why = {row["LogicalResourceId"]: row["ResourceStatusReason"] for row in events if "FAILED" in row["ResourceStatus"]}
+    assert "not empty" in why["Full"] and "Key" not in why, "what a resource that stays needs is not tried"
+    assert f"{name}-empty" not in {row["Name"] for row in s3.list_buckets()["Buckets"]}
+    s3.delete_object(Bucket=name, Key="a")
+    client.delete_stack(StackName=name)
+    assert name not in {row["Name"] for row in s3.list_buckets()["Buckets"]}
+    assert name not in {row["StackName"] for row in client.describe_stacks()["Stacks"]}
+
+
 def test_a_change_set_deploys_as_the_cdk_command_line_does(engine: Engine, name: str) -> None:
     client = engine.client("cloudformation")
-    body = json.dumps({"Resources": {"Data": bucket(name)}})
+    body = json.dumps({"Resources": {"Data": bucket(name)}, "Outputs": {"Bucket": {"Value": {"Ref": "Data"}}}})
     given = {"StackName": name, "ChangeSetName": "first", "ChangeSetType": "CREATE", "TemplateBody": body}
     client.create_change_set(**given)
     client.execute_change_set(StackName=name, ChangeSetName="first")
-    assert client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
+    [stack] = client.describe_stacks(StackName=name)["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    assert stack["Outputs"] == [{"OutputKey": "Bucket", "OutputValue": name}]
     rows = client.describe_stack_resources(StackName=name)["StackResources"]
     assert [(row["LogicalResourceId"], row["PhysicalResourceId"], row["ResourceType"]) for row in rows] == [
         ("Data", name, "AWS::S3::Bucket")

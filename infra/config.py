@@ -241,6 +241,16 @@ class Place(Table):
     promote_from: str | None = None
 
 
+class Security(Table):
+    """`[security]`: where jobs and functions run.
+
+    `network = "none"` leaves them in AWS's service network; `"vpc"` puts them into private subnets that reach AWS
+    services through endpoints and nothing else, which are billed by the hour (infra/network.py).
+    """
+
+    network: Literal["none", "vpc"] = "none"
+
+
 class Settings(Table):
     """All of `lab.toml` as it is in one environment."""
 
@@ -252,6 +262,7 @@ class Settings(Table):
     serving: Serving = Serving()
     edge: Edge = Edge()
     budget: Budget = Budget()
+    security: Security = Security()
     _places: dict[str, Place] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -294,6 +305,22 @@ class Settings(Table):
             raise ValueError(f"[edge] canaries = {edge.canaries} leaves no device of {edge.devices} for the fleet")
         if edge.devices == 1 and edge.canaries > 1:
             raise ValueError(f"[edge] canaries = {edge.canaries} is more than there are devices: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _the_network_can_hold_it(self) -> Settings:
+        if self.security.network == "none":
+            return self
+        if self.serving.serverless:
+            raise ValueError(
+                "[security] network = 'vpc' and [serving] serverless = true exclude each other; serverless endpoints "
+                "stand in no VPC: set [serving] serverless = false, which bills an instance by the hour"
+            )
+        if self.train.mlflow and not self.train.mlflow.startswith("arn:"):
+            raise ValueError(
+                f"[train] mlflow = '{self.train.mlflow}' cannot be reached with [security] network = 'vpc'; "
+                "give the ARN of a SageMaker MLflow App, or leave it empty"
+            )
         return self
 
     @property

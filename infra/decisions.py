@@ -15,6 +15,7 @@ from infra.functions import Function
 from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow
 from infra.serving import Serving
 from infra.staging import Staging, object_arn
@@ -32,6 +33,7 @@ class Decisions(Construct):
         settings: Settings,
         names: Names,
         lake: Lake,
+        network: Network,
         training: Training,
         serving: Serving,
         serve_image: Image,
@@ -39,7 +41,7 @@ class Decisions(Construct):
         staging: Staging,
     ) -> None:
         super().__init__(scope, id)
-        self._names, self._lake, self._staging = names, lake, staging
+        self._names, self._lake, self._network, self._staging = names, lake, network, staging
         self._group = training.group_name
         made = (
             self._gate(settings),
@@ -69,6 +71,7 @@ class Decisions(Construct):
             names=self._names,
             code=self._staging.archive(bundle),
             key=self._lake.key,
+            network=self._network,
             environment=environment,
             allows=[*allows, self._lake.use_key()],
             description=description,

@@ -13,6 +13,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow, role
 
 
@@ -28,6 +29,7 @@ class Function(Construct):
         names: Names,
         code: Path,
         key: kms.IKey,
+        network: Network,
         environment: Mapping[str, str],
         allows: Sequence[Allow],
         description: str,
@@ -54,7 +56,7 @@ class Function(Construct):
             self,
             "Role",
             trusts=iam.ServicePrincipal("lambda.amazonaws.com"),
-            allows=[write_logs, *allows],
+            allows=[write_logs, *network.attach(), *allows],
             description=description,
         )
         self.function = lambda_.Function(
@@ -73,3 +75,6 @@ class Function(Construct):
             timeout=Duration.seconds(timeout_s),
         )
         self.function.node.add_dependency(group)
+        resource = self.function.node.default_child
+        assert isinstance(resource, lambda_.CfnFunction)
+        resource.vpc_config = network.for_function()

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
 from aws_cdk.region_info import RegionInfo
 from constructs import Construct
 
@@ -50,11 +53,40 @@ ENTRYPOINT ["python", "-m", "pipelines.jobs.serve"]
 """
 
 
+@dataclass(frozen=True)
+class Wheels:
+    """Where a build also puts the wheels of a Glue job that has no way to a package index."""
+
+    bucket: s3.IBucket
+    key: str
+
+    @property
+    def uri(self) -> str:
+        """`s3://<bucket>/<key>`."""
+        return f"s3://{self.bucket.bucket_name}/{self.key}"
+
+    def put(self, key: kms.IKey) -> list[Allow]:
+        """What the build needs for it."""
+        return [
+            Allow(actions=["s3:PutObject", "s3:AbortMultipartUpload"], on=[f"{self.bucket.bucket_arn}/{self.key}"]),
+            Allow(actions=["kms:Decrypt", "kms:GenerateDataKey"], on=[key.key_arn]),
+        ]
+
+
 class Image(Construct):
     """A repository, the project that fills it, and the tag that the present sources ask for."""
 
     def __init__(
-        self, scope: Construct, id: str, *, name: str, names: Names, key: kms.IKey, context: bytes, staging: Staging
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        name: str,
+        names: Names,
+        key: kms.IKey,
+        context: bytes,
+        staging: Staging,
+        wheels: Wheels | None = None,
     ) -> None:
         super().__init__(scope, id)
         self.repository_name = names.of(name)
@@ -98,6 +130,7 @@ class Image(Construct):
                 Allow(actions=["ecr:GetAuthorizationToken"], on=["*"], why="GetAuthorizationToken has no resource"),
                 Allow(actions=PUSH, on=[self.repository_arn]),
                 Allow(actions=PULL, on=[self._base_images()]),
+                *(wheels.put(key) if wheels else []),
             ],
         )
         self.project = codebuild.CfnProject(
@@ -118,8 +151,12 @@ class Image(Construct):
                 image="aws/codebuild/amazonlinux-x86_64-standard:5.0",
                 privileged_mode=True,
                 environment_variables=[
-                    codebuild.CfnProject.EnvironmentVariableProperty(name="IMAGE", value=self.uri),
-                    codebuild.CfnProject.EnvironmentVariableProperty(name="REGISTRIES", value=self._registries()),
+                    codebuild.CfnProject.EnvironmentVariableProperty(name=name, value=value)
+                    for name, value in (
+                        ("IMAGE", self.uri),
+                        ("REGISTRIES", self._registries()),
+                        *([("WHEELS", wheels.uri)] if wheels else []),
+                    )
                 ],
             ),
             logs_config=codebuild.CfnProject.LogsConfigProperty(
@@ -169,10 +206,14 @@ def training_registry(region: str) -> str:
     return f"{_training_account(region)}.dkr.ecr.{region}.{RegionInfo.get(region).domain_suffix}"
 
 
-def job_context(staging: Staging, region: str, formats: Iterable[str] = ()) -> bytes:
-    """Build context of the image of all training and processing jobs: their code arrives at run time."""
+def job_context(staging: Staging, region: str, formats: Iterable[str] = (), *, wheels: str = "") -> bytes:
+    """Build context of the image of all training and processing jobs: their code arrives at run time.
+
+    `wheels` are pins (the text of a requirements.txt) that the build also downloads, for Glue.
+    """
     dockerfile = JOB_DOCKERFILE.format(base=f"{training_registry(region)}/{TRAINING_IMAGE}")
-    return _context(dockerfile, bundles.requirements(staging.root, "job", bundles.exporting(formats)))
+    wanted = bundles.requirements(staging.root, "job", bundles.exporting(formats))
+    return _context(dockerfile, wanted, {WHEELS: wheels.encode()} if wheels else None)
 
 
 def serve_context(staging: Staging, formats: Iterable[str] = ()) -> bytes:
@@ -186,31 +227,41 @@ def _context(dockerfile: str, requirements: bytes, files: dict[str, bytes] | Non
     return archives.zipped(
         {
             "Dockerfile": dockerfile.encode(),
-            "buildspec.yml": json.dumps(BUILDSPEC, indent=1).encode(),
+            "buildspec.yml": json.dumps(_buildspec(wheels=WHEELS in (files or {})), indent=1).encode(),
             "requirements.txt": requirements,
             **(files or {}),
         }
     )
 
 
-# YAML admits JSON. Two executions may ask for one tag at once: the second push meets an immutable tag, which is fine.
-BUILDSPEC = {
-    "version": 0.2,
-    "phases": {
-        "pre_build": {
-            "commands": [
-                'for registry in $REGISTRIES; do aws ecr get-login-password --region "$AWS_REGION"'
-                ' | docker login --username AWS --password-stdin "$registry"; done'
-            ]
+def _buildspec(*, wheels: bool) -> dict[str, Any]:
+    """YAML admits JSON. Two executions may ask for one tag at once: the second push meets an immutable tag, which is
+    fine. The image comes last, as its tag is what the flow looks for."""
+    login = (
+        'for registry in $REGISTRIES; do aws ecr get-login-password --region "$AWS_REGION"'
+        ' | docker login --username AWS --password-stdin "$registry"; done'
+    )
+    image = [
+        'docker build --tag "$IMAGE" .',
+        'docker push "$IMAGE" || docker manifest inspect "$IMAGE" > /dev/null',
+    ]
+    return {
+        "version": 0.2,
+        "phases": {
+            "pre_build": {"commands": [login]},
+            "build": {"commands": [*(GATHER if wheels else []), *image]},
         },
-        "build": {
-            "commands": [
-                'docker build --tag "$IMAGE" .',
-                'docker push "$IMAGE" || docker manifest inspect "$IMAGE" > /dev/null',
-            ]
-        },
-    },
-}
+    }
+
+
+# Glue 5.1 runs Python 3.11; the folder's name and the list in it are what Glue looks for in a zip of wheels.
+WHEELS = "glue-requirements.txt"
+GATHER = [
+    f"python3 -m pip download --quiet --only-binary=:all: --python-version 3.11 --platform manylinux2014_x86_64"
+    f" --platform manylinux_2_28_x86_64 --dest wheels --requirement {WHEELS}",
+    f"cp {WHEELS} wheels/requirements.txt",
+    'zip --quiet --recurse-paths wheels.zip wheels && aws s3 cp wheels.zip "$WHEELS"',
+]
 
 
 def _training_account(region: str) -> str:

@@ -1,6 +1,9 @@
-"""Where data lives and is curated, with key, buckets, run table and the Glue job."""
+"""Where data lives and is curated, with buckets, run table and the Glue job."""
 
 from __future__ import annotations
+
+import hashlib
+from pathlib import Path
 
 from aws_cdk import Aws, Duration, RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
@@ -12,7 +15,9 @@ from constructs import Construct
 
 from infra import bundles, pins
 from infra.config import Settings
+from infra.images import Wheels
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow, role
 from infra.staging import Staging, object_arn, uri
 
@@ -24,11 +29,20 @@ GLUE_OWN = ("pyspark", "boto3")
 class Lake(Construct):
     """Buckets, table, catalogue and the ETL job."""
 
-    def __init__(self, scope: Construct, id: str, *, settings: Settings, names: Names, staging: Staging) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        settings: Settings,
+        names: Names,
+        key: kms.IKey,
+        network: Network,
+        staging: Staging,
+    ) -> None:
         super().__init__(scope, id)
-        self._names = names
+        self._names, self.key, self._network = names, key, network
         self._kept = RemovalPolicy.RETAIN if settings.keeps_data else RemovalPolicy.DESTROY
-        self.key = self._key()
         self.logs = self._log_bucket()
         self.data = self._bucket("Data", "data", self._data_lifecycle())
         self.artifacts = self._bucket("Artifacts", "artifacts", self._scratch_lifecycle())
@@ -42,6 +56,7 @@ class Lake(Construct):
                 name=names.of("lake").replace("-", "_"), description="Curated data of the lab, one folder per run"
             ),
         )
+        self._pins = glue_pins(staging.root)
         self.etl = self._etl(settings, staging)
 
     def use_key(self) -> Allow:
@@ -68,42 +83,6 @@ class Lake(Construct):
         """List keys below prefixes of the data bucket."""
         patterns = [f"{prefix}*" for prefix in prefixes]
         return Allow(actions=["s3:ListBucket"], on=[self.data.bucket_arn], when={"StringLike": {"s3:prefix": patterns}})
-
-    def _key(self) -> kms.Key:
-        key = kms.Key(
-            self,
-            "Key",
-            alias=self._names.of("key"),
-            description="Encrypts the lab's buckets, tables, logs and topics",
-            enable_key_rotation=True,
-            removal_policy=self._kept,
-        )
-        groups = [f"/aws/*/{self._names.prefix}-*", f"/{self._names.prefix}/*", "/aws-glue/*"]
-        key.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="LogGroupsOfTheLab",
-                principals=[iam.ServicePrincipal(f"logs.{self._names.region}.amazonaws.com")],
-                actions=["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"],
-                resources=["*"],
-                conditions={
-                    "ArnLike": {
-                        "kms:EncryptionContext:aws:logs:arn": [
-                            self._names.arn("logs", f"log-group:{group}") for group in groups
-                        ]
-                    }
-                },
-            )
-        )
-        key.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="AlarmsAndBudgetToTheTopic",
-                principals=[iam.ServicePrincipal(f"{name}.amazonaws.com") for name in ("cloudwatch", "budgets")],
-                actions=["kms:Decrypt", "kms:GenerateDataKey*"],
-                resources=["*"],
-                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
-            )
-        )
-        return key
 
     def _log_bucket(self) -> s3.Bucket:
         """S3 delivers access logs only to a bucket whose default encryption is S3's own key."""
@@ -197,7 +176,6 @@ class Lake(Construct):
     def _etl(self, settings: Settings, staging: Staging) -> glue.CfnJob:
         script = staging.asset(self, "EtlScript", staging.script(bundles.ETL))
         library = staging.asset(self, "EtlLibrary", staging.archive(bundles.ETL))
-        wheels = [pin for pin in pins.pins(staging.root, "glue") if pin.split("==")[0] not in GLUE_OWN]
         names = self._names
         encrypted = glue.CfnSecurityConfiguration(
             self,
@@ -233,6 +211,7 @@ class Lake(Construct):
                 ),
                 self.list_keys("raw/", "curated/"),
                 self.use_key(),
+                *self._within(),
                 Allow(
                     actions=[
                         "logs:CreateLogGroup",
@@ -251,6 +230,7 @@ class Lake(Construct):
                 ),
             ],
         )
+        connection = self._connection()
         job = glue.CfnJob(
             self,
             "Etl",
@@ -264,14 +244,79 @@ class Lake(Construct):
             max_retries=0,
             execution_property=glue.CfnJob.ExecutionPropertyProperty(max_concurrent_runs=3),
             security_configuration=encrypted.name,
+            connections=None
+            if connection is None
+            else glue.CfnJob.ConnectionsListProperty(connections=[names.of("etl")]),
             command=glue.CfnJob.JobCommandProperty(name="glueetl", python_version="3", script_location=uri(script)),
             default_arguments={
                 "--extra-py-files": uri(library),
-                "--additional-python-modules": ",".join(wheels),
+                **self._modules(),
                 "--enable-metrics": "true",
                 "--enable-continuous-cloudwatch-log": "true",
                 "--job-bookmark-option": "job-bookmark-disable",
             },
         )
         job.add_resource_dependency(encrypted)
+        if connection is not None:
+            job.add_resource_dependency(connection)
         return job
+
+    @property
+    def wheel_pins(self) -> str:
+        """What the build of the job image downloads for Glue, where no job reaches a package index; else empty."""
+        return self._pins if self._network.is_private else ""
+
+    @property
+    def wheels(self) -> Wheels | None:
+        """Where it puts them."""
+        if not self.wheel_pins:
+            return None
+        digest = hashlib.sha256(self.wheel_pins.encode()).hexdigest()[:16]
+        return Wheels(self.artifacts, f"wheels/{digest}.gluewheels.zip")
+
+    def _modules(self) -> dict[str, str]:
+        """Source: AWS Glue developer guide, using Python libraries, zip of wheels."""
+        if self.wheels is None:
+            return {"--additional-python-modules": ",".join(self._pins.split())}
+        return {
+            "--additional-python-modules": self.wheels.uri,
+            "--python-modules-installer-option": "--no-index",
+        }
+
+    def _within(self) -> list[Allow]:
+        """What the job needs besides in subnets of ours: its wheels, its connection, its interfaces."""
+        if self.wheels is None:
+            return []
+        arn = self._names.arn
+        return [
+            Allow(actions=["s3:GetObject"], on=[f"{self.artifacts.bucket_arn}/{self.wheels.key}"]),
+            Allow(
+                actions=["glue:GetConnection"],
+                on=[arn("glue", "catalog"), arn("glue", f"connection/{self._names.of('etl')}")],
+            ),
+            *self._network.attach(),
+        ]
+
+    def _connection(self) -> glue.CfnConnection | None:
+        """A job stands where its connection says: in the first subnet."""
+        network = self._network
+        if not network.is_private:
+            return None
+        return glue.CfnConnection(
+            self,
+            "EtlNetwork",
+            catalog_id=Aws.ACCOUNT_ID,
+            connection_input=glue.CfnConnection.ConnectionInputProperty(
+                name=self._names.of("etl"),
+                connection_type="NETWORK",
+                physical_connection_requirements=glue.CfnConnection.PhysicalConnectionRequirementsProperty(
+                    availability_zone=network.zone, subnet_id=network.subnets[0], security_group_id_list=[network.group]
+                ),
+            ),
+        )
+
+
+def glue_pins(root: Path) -> str:
+    """What Glue must install for the job, as the text of a `requirements.txt`."""
+    wanted = [pin for pin in pins.pins(root, "glue") if pin.split("==")[0] not in GLUE_OWN]
+    return "".join(f"{pin}\n" for pin in wanted)

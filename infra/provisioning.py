@@ -14,6 +14,7 @@ from infra import bundles
 from infra.functions import Function
 from infra.lake import Lake
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow, role
 from infra.staging import Staging
 
@@ -21,9 +22,11 @@ from infra.staging import Staging
 class Provisioning(Construct):
     """A device with the claim certificate gets a certificate of its own when its thing was registered before."""
 
-    def __init__(self, scope: Construct, id: str, *, names: Names, lake: Lake, staging: Staging) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, names: Names, lake: Lake, network: Network, staging: Staging
+    ) -> None:
         super().__init__(scope, id)
-        self._names = names
+        self._names, self._network = names, network
         self.template_name = names.of("join")
         self.hook = self._hook(lake, staging)
         self._template()
@@ -37,6 +40,7 @@ class Provisioning(Construct):
             names=self._names,
             code=staging.archive(bundles.PROVISION),
             key=lake.key,
+            network=self._network,
             environment={"CORE_GROUP": self._names.of("core")},
             allows=[
                 Allow(

@@ -31,6 +31,7 @@ class Parts:
     endpoint: str
     variant: State
     environment: dict[str, str]
+    isolation: State
     volume_key: str | None
     capture: State | None
     scaling: tuple[int, int] | None
@@ -86,6 +87,7 @@ def _serving(parts: Parts) -> dict[str, State]:
                     "ModelDataUrl.$": "$.release.model_data_url",
                     "Environment": parts.environment,
                 },
+                **parts.isolation,
             },
             then="CreateEndpointConfig",
         ),

@@ -15,6 +15,7 @@ from infra.config import Settings
 from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow, role, service
 
 
@@ -22,10 +23,18 @@ class Serving(Construct):
     """The endpoint's role, name and production variant."""
 
     def __init__(
-        self, scope: Construct, id: str, *, settings: Settings, names: Names, lake: Lake, image: Image
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        settings: Settings,
+        names: Names,
+        lake: Lake,
+        network: Network,
+        image: Image,
     ) -> None:
         super().__init__(scope, id)
-        self._settings = settings.serving
+        self._settings, self._network = settings.serving, network
         self._bucket = lake.data.bucket_name
         self.endpoint_name = names.of("endpoint")
         self.namespace = names.namespace("Endpoint")
@@ -41,6 +50,7 @@ class Serving(Construct):
                 lake.use_key(),
                 *self._kept(lake),
                 *image.pull(),
+                *network.attach(),
                 Allow(
                     actions=[
                         "logs:CreateLogGroup",
@@ -93,6 +103,12 @@ class Serving(Construct):
             "METRICS_NAMESPACE": self.namespace,
             "ENDPOINT_NAME": self.endpoint_name,
         }
+
+    def isolation(self) -> dict[str, Any]:
+        """CreateModel's part on the network. The container calls nothing; serverless takes neither setting."""
+        if self._settings.serverless:
+            return {}
+        return {"EnableNetworkIsolation": True, **self._network.for_sagemaker()}
 
     def variant(self) -> dict[str, Any]:
         """The part of a ProductionVariant that does not depend on the model."""

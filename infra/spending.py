@@ -15,6 +15,7 @@ from infra.config import Settings
 from infra.functions import Function
 from infra.lake import Lake
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow
 from infra.staging import Staging
 
@@ -34,12 +35,13 @@ class Spending(Construct):
         settings: Settings,
         names: Names,
         lake: Lake,
+        network: Network,
         staging: Staging,
         endpoint: str,
         people: str,
     ) -> None:
         super().__init__(scope, id)
-        self._settings, self._names, self._lake = settings, names, lake
+        self._settings, self._names, self._lake, self._network = settings, names, lake, network
         self.halt = self._halt(staging, endpoint)
         self.topic = self._topic()
         self._subscribe()
@@ -53,6 +55,7 @@ class Spending(Construct):
             names=self._names,
             code=staging.archive(bundles.HALT),
             key=self._lake.key,
+            network=self._network,
             environment={"ENDPOINT_NAME": endpoint},
             allows=[
                 Allow(

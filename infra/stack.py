@@ -12,10 +12,12 @@ from constructs import Construct
 from infra import bundles, images, pins
 from infra.config import Settings
 from infra.decisions import Decisions
+from infra.encryption import Encryption
 from infra.fleet import Fleet
 from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
+from infra.network import Network
 from infra.provisioning import Provisioning
 from infra.serving import Serving
 from infra.staging import Staging
@@ -32,27 +34,39 @@ class LabStack(Stack):
         self._settings, self._staging = settings, staging
         region = settings.lab.region
         self._names = names = Names(settings.prefix, region)
-        lake = Lake(self, "Lake", settings=settings, names=names, staging=staging)
+        key = Encryption(self, "Encryption", settings=settings, names=names).key
+        network = Network(self, "Network", settings=settings, names=names, key=key)
+        lake = Lake(self, "Lake", settings=settings, names=names, key=key, network=network, staging=staging)
         self._images = {
             name: Image(
-                self, f"{name.title()}Image", name=name, names=names, key=lake.key, context=context, staging=staging
+                self,
+                f"{name.title()}Image",
+                name=name,
+                names=names,
+                key=lake.key,
+                context=context,
+                staging=staging,
+                wheels=wheels,
             )
-            for name, context in (
-                ("job", images.job_context(staging, region, settings.exported)),
-                ("serve", images.serve_context(staging, settings.served)),
+            for name, context, wheels in (
+                ("job", images.job_context(staging, region, settings.exported, wheels=lake.wheel_pins), lake.wheels),
+                ("serve", images.serve_context(staging, settings.served), None),
             )
         }
         job, serve = self._images["job"], self._images["serve"]
-        training = Training(self, "Training", settings=settings, names=names, lake=lake, image=job, staging=staging)
-        serving = Serving(self, "Serving", settings=settings, names=names, lake=lake, image=serve)
+        training = Training(
+            self, "Training", settings=settings, names=names, lake=lake, network=network, image=job, staging=staging
+        )
+        serving = Serving(self, "Serving", settings=settings, names=names, lake=lake, network=network, image=serve)
         fleet = Fleet(self, "Fleet", settings=settings, names=names, lake=lake, staging=staging)
-        provisioning = Provisioning(self, "Provisioning", names=names, lake=lake, staging=staging)
+        provisioning = Provisioning(self, "Provisioning", names=names, lake=lake, network=network, staging=staging)
         decisions = Decisions(
             self,
             "Decisions",
             settings=settings,
             names=names,
             lake=lake,
+            network=network,
             training=training,
             serving=serving,
             serve_image=serve,
@@ -79,6 +93,7 @@ class LabStack(Stack):
             settings=settings,
             names=names,
             lake=lake,
+            network=network,
             staging=staging,
             machines=[workflow.flow, workflow.release],
             functions=[*decisions.all.values(), provisioning.hook],

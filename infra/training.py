@@ -17,6 +17,7 @@ from infra.config import Settings
 from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow, role, service
 from infra.staging import Staging, object_arn, uri
 
@@ -43,10 +44,20 @@ class Training(Construct):
     """The role of SageMaker jobs, the model package group, and the requests of the three jobs."""
 
     def __init__(
-        self, scope: Construct, id: str, *, settings: Settings, names: Names, lake: Lake, image: Image, staging: Staging
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        settings: Settings,
+        names: Names,
+        lake: Lake,
+        network: Network,
+        image: Image,
+        staging: Staging,
     ) -> None:
         super().__init__(scope, id)
         self._settings, self._names, self._lake, self._image = settings, names, lake, image
+        self._network = network
         self._source = staging.asset(self, "TrainSource", staging.archive(bundles.TRAIN))
         self._code = staging.asset(self, "ProcessingCode", staging.archive(bundles.PROCESSING))
         self.packages = sagemaker.CfnModelPackageGroup(
@@ -63,12 +74,18 @@ class Training(Construct):
             description="Trains, evaluates and exports",
             allows=[
                 Allow(actions=["s3:GetObject"], on=[object_arn(self._source), object_arn(self._code)]),
+                Allow(
+                    actions=["s3:ListBucket"],
+                    on=[self._source.bucket.bucket_arn],
+                    when={"StringLike": {"s3:prefix": [one.s3_object_key for one in (self._source, self._code)]}},
+                ),
                 lake.read("curated/", "runs/", "telemetry/"),
                 lake.write("runs/", "releases/"),
                 lake.list_keys("curated/", "runs/", "telemetry/"),
                 lake.use_key(),
                 self._volumes(),
                 *image.pull(),
+                *network.attach(),
                 Allow(
                     actions=[
                         "logs:CreateLogGroup",
@@ -111,22 +128,15 @@ class Training(Construct):
             },
             "HyperParameters": {
                 "sagemaker_program": bundles.TRAIN.entries[0],
-                "sagemaker_submit_directory": uri(self._source),
+                # From a channel and not from S3 itself: an isolated container cannot fetch it.
+                "sagemaker_submit_directory": f"{ML}/input/data/code/{self._source.s3_object_key}",
                 **{name: str(getattr(train, name)) for name in TOLD},
                 **self._torchrun(),
                 "execution.$": RUN,
             },
             "InputDataConfig": [
-                {
-                    "ChannelName": "curated",
-                    "DataSource": {
-                        "S3DataSource": {
-                            "S3DataType": "S3Prefix",
-                            "S3DataDistributionType": "FullyReplicated",
-                            "S3Uri.$": self._below("curated/{}/"),
-                        }
-                    },
-                }
+                _channel("curated", {"S3Uri.$": self._below("curated/{}/")}),
+                _channel("code", {"S3Uri": uri(self._source)}),
             ],
             "OutputDataConfig": {"S3OutputPath.$": self._below("runs/{}/train/"), "KmsKeyId": self._lake.key.key_arn},
             "CheckpointConfig": {"S3Uri.$": self._below("runs/{}/checkpoints/"), "LocalPath": f"{ML}/checkpoints"},
@@ -138,6 +148,9 @@ class Training(Construct):
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": train.max_minutes * 60},
             "Environment": self._environment(),
+            "EnableNetworkIsolation": self._calls_nothing,
+            "EnableInterContainerTrafficEncryption": train.instances > 1,
+            **self._network.for_sagemaker(),
         }
         if train.spot:
             request["EnableManagedSpotTraining"] = True
@@ -185,6 +198,7 @@ class Training(Construct):
             "evaluate",
             entry=["python", "-m", "pipelines.jobs.evaluate", "--package-group", self.group_name],
             outputs=[_output("report", self._below("runs/{}/evaluate/"))],
+            isolated=False,  # it asks the registry for the champion
         )
 
     def export(self) -> dict[str, Any]:
@@ -202,9 +216,12 @@ class Training(Construct):
                 _output("release", f"s3://{self._lake.data.bucket_name}/releases/"),
                 _output("export", self._below("runs/{}/export/")),
             ],
+            isolated=self._calls_nothing,
         )
 
-    def _processing(self, name: str, *, entry: list[str], outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def _processing(
+        self, name: str, *, entry: list[str], outputs: list[dict[str, Any]], isolated: bool
+    ) -> dict[str, Any]:
         archive = f"{self._code.asset_hash}.zip"
         return {
             "ProcessingJobName.$": _job(name),
@@ -235,7 +252,13 @@ class Training(Construct):
                 }
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": self._settings.train.max_minutes * 60},
+            "NetworkConfig": {"EnableNetworkIsolation": isolated, **self._network.for_sagemaker()},
         }
+
+    @property
+    def _calls_nothing(self) -> bool:
+        """Whether training and export reach nothing over the network: files come and go with the job itself."""
+        return not self._settings.train.mlflow
 
     def _environment(self) -> dict[str, str]:
         return {"MLFLOW_TRACKING_URI": self._settings.train.mlflow, "MLFLOW_EXPERIMENT_NAME": self._names.prefix}
@@ -271,6 +294,11 @@ def _pieces(document: dict[str, Any]) -> list[str]:
 
 def _job(name: str) -> str:
     return f"States.Format('{{}}-{name}', {JOB})"
+
+
+def _channel(name: str, where: dict[str, str]) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated", **where}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
 def _input(name: str, source: str) -> dict[str, Any]:

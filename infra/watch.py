@@ -21,6 +21,7 @@ from infra.functions import Function
 from infra.lake import Lake
 from infra.machine import Machine
 from infra.naming import Names
+from infra.network import Network
 from infra.permissions import Allow, role
 from infra.spending import Spending
 from infra.staging import Staging
@@ -37,13 +38,14 @@ class Watch(Construct):
         settings: Settings,
         names: Names,
         lake: Lake,
+        network: Network,
         staging: Staging,
         machines: Sequence[Machine],
         functions: Sequence[Function],
         endpoint: str,
     ) -> None:
         super().__init__(scope, id)
-        self._settings, self._names, self._lake = settings, names, lake
+        self._settings, self._names, self._lake, self._network = settings, names, lake, network
         self.namespace = f"{names.prefix}/Edge"
         self._topic = self._people()
         self.feedback = self._feedback(staging)
@@ -55,6 +57,7 @@ class Watch(Construct):
             settings=settings,
             names=names,
             lake=lake,
+            network=network,
             staging=staging,
             endpoint=endpoint,
             people=self._topic.ref,
@@ -116,6 +119,7 @@ class Watch(Construct):
             names=self._names,
             code=staging.archive(bundles.FEEDBACK),
             key=self._lake.key,
+            network=self._network,
             environment={"BUCKET": self._lake.data.bucket_name, "NAMESPACE": self.namespace},
             allows=[
                 self._lake.write("telemetry/"),
@@ -140,6 +144,7 @@ class Watch(Construct):
             names=self._names,
             code=staging.archive(bundles.LABELLING),
             key=self._lake.key,
+            network=self._network,
             environment={
                 "BUCKET": self._lake.data.bucket_name,
                 "DATASET": dataset,

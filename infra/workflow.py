@@ -96,6 +96,7 @@ class Workflow(Construct):
             endpoint=self._serving.endpoint_name,
             variant=self._serving.variant(),
             environment=self._serving.environment(),
+            isolation=self._serving.isolation(),
             volume_key=self._serving.volume_key,
             capture=self._serving.capture(),
             scaling=self._serving.scaling(),

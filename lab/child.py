@@ -50,6 +50,7 @@ class Child:
     log         its output, appended; `<root>/jobs/<service>/<name>/log.txt` when None
     keeps       descriptors of ours that it keeps open under their numbers
     ledger      whether its end is noted in the ledger
+    isolated    it gets no session and no endpoint, and its sockets reach this machine alone
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Child:
     log: Path | None = None
     keeps: Sequence[int] = ()
     ledger: bool = True
+    isolated: bool = False
 
 
 @dataclass(frozen=True)
@@ -285,14 +287,17 @@ def environment(child: Child, engine: Engine, folder: Path) -> dict[str, str]:
         "OMP_WAIT_POLICY": env.get("OMP_WAIT_POLICY", "PASSIVE"),
         "PYTHONUNBUFFERED": "1",
         "PYTHONNOUSERSITE": "1",
-        "AWS_ENDPOINT_URL": engine.endpoint,
         "AWS_REGION": engine.region,
         "AWS_DEFAULT_REGION": engine.region,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
-    if child.role_arn is not None:
+    if child.isolated:
+        env["LAB_ISOLATED"] = engine.endpoint
+    else:
+        env["AWS_ENDPOINT_URL"] = engine.endpoint
+    if child.role_arn is not None and not child.isolated:
         env |= identity.assume(engine, child.role_arn, child.name).environment()
     env |= given
     env |= {

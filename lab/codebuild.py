@@ -2,7 +2,8 @@
 
 Covers: projects with an S3 source (a zip with Dockerfile, buildspec.yml and requirements.txt) that push the image named
     by the variable IMAGE: the role, the source, every file that the Dockerfile copies and every pin in requirements.txt
-    are checked, the files are unpacked to `<root>/images/<repository>/<tag>`, and the tag is registered in ECR.
+    are checked, the files are unpacked to `<root>/images/<repository>/<tag>`, and the tag is registered in ECR. Where a
+    variable WHEELS names an object, it gets a zip of wheels for Glue that lists its pins, checked too, and no wheel.
 Does not cover: commands of a buildspec, other sources, artifacts, overrides; no layer is built, nothing is installed.
 """
 
@@ -32,11 +33,13 @@ from packaging.version import Version
 from lab import child, identity, joblog
 from lab.engine import Engine
 from lab.errors import LabError
+from lab.jobfiles import Files, Place
 from lab.runtimes import OPTIONAL
 
 SERVICE = "codebuild"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONTEXT = ("Dockerfile", "buildspec.yml", "requirements.txt")
+WHEELS = "glue-requirements.txt"
 OVERRIDES = "the desk builds a project as it is, without overrides"
 
 Build = dict[str, Any]
@@ -157,6 +160,7 @@ def _build(engine: Engine, build: Build, lines: list[str]) -> None:
     try:
         _check_copies(scratch)
         lines += checked_pins((scratch / "requirements.txt").read_text("utf-8"))
+        lines += _wheels(engine, build, scratch)
         if not place.is_dir():
             scratch.replace(place)
     finally:
@@ -166,10 +170,34 @@ def _build(engine: Engine, build: Build, lines: list[str]) -> None:
     lines.append(f"no layer was built: the desk runs {repository}:{tag} from its context, with the packages above")
 
 
+def _variable(build: Build, name: str) -> str:
+    """A variable of the project; empty where it has none of that name."""
+    variables = {row["name"]: row["value"] for row in build["environment"].get("environmentVariables", [])}
+    return str(variables.get(name, ""))
+
+
+def _wheels(engine: Engine, build: Build, context: Path) -> list[str]:
+    """Puts the zip of wheels where WHEELS says; what the log says of it."""
+    uri = _variable(build, "WHEELS")
+    if not uri:
+        return []
+    pins = (context / WHEELS).read_text("utf-8")
+    checked = checked_pins(pins)
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("wheels/requirements.txt", pins)
+    place = Place.parse(uri)
+    session = identity.assume(engine, build["serviceRole"], build["projectName"])
+    try:
+        Files(engine, session).s3.put_object(Bucket=place.bucket, Key=place.key, Body=held.getvalue())
+    except ClientError as error:
+        raise BuildError(f"{uri} cannot be written: {error}") from None
+    return [*checked, f"{uri} lists these; no wheel was fetched"]
+
+
 def _image(build: Build) -> tuple[str, str]:
     """Repository and tag of the variable IMAGE."""
-    variables = {row["name"]: row["value"] for row in build["environment"].get("environmentVariables", [])}
-    repository, _, tag = variables.get("IMAGE", "").partition("/")[2].rpartition(":")
+    repository, _, tag = _variable(build, "IMAGE").partition("/")[2].rpartition(":")
     if not repository or not tag:
         raise BuildError("the project has no variable IMAGE of the form <registry>/<repository>:<tag>")
     return repository, tag

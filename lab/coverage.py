@@ -33,6 +33,7 @@ _JOB: Row = (EXECUTED, "The job is a child process; describe follows it to its e
 _JOINS: Row = (NOT_COVERED, "No MQTT broker listens here, so no device joins by a claim certificate.")
 _IOT_JOB: Row = (EXECUTED, "A Greengrass deployment is an IoT job too; its counts follow the devices.")
 
+_INTERFACES: Row = (NOT_COVERED, "No network interface is made: children stand on this machine's network.")
 _SCALING: Row = (EMULATED, "Kept and read back; one process answers, however many instances a policy asks for.")
 
 # Every action that a role of the template is granted, and every API that code of the lab calls.
@@ -57,11 +58,24 @@ ACTIONS: dict[str, Row] = {
     "ecr:InitiateLayerUpload": _LAYERS,
     "ecr:PutImage": (EXECUTED, "Tags, and their immutability."),
     "ecr:UploadLayerPart": _LAYERS,
+    "ec2:CreateNetworkInterface": _INTERFACES,
+    "ec2:CreateNetworkInterfacePermission": _INTERFACES,
+    "ec2:CreateTags": _INTERFACES,
+    "ec2:DeleteNetworkInterface": _INTERFACES,
+    "ec2:DeleteNetworkInterfacePermission": _INTERFACES,
+    "ec2:DescribeDhcpOptions": _INTERFACES,
+    "ec2:DescribeNetworkInterfaces": _INTERFACES,
+    "ec2:DescribeRouteTables": _INTERFACES,
+    "ec2:DescribeSecurityGroups": _INTERFACES,
+    "ec2:DescribeSubnets": _INTERFACES,
+    "ec2:DescribeVpcEndpoints": _INTERFACES,
+    "ec2:DescribeVpcs": _INTERFACES,
     "events:DescribeRule": (EXECUTED, "Rules as made."),
     "events:PutEvents": (EXECUTED, "Delivery in the background, three attempts for each target."),
     "events:PutRule": (EXECUTED, "Patterns; a schedule is refused."),
     "events:PutTargets": (EXECUTED, "Targets that the desk does not deliver to are refused."),
     "glue:BatchStopJobRun": (EXECUTED, "The run's process ends."),
+    "glue:GetConnection": (EMULATED, "Connections as made; a run stands on this machine's network."),
     "glue:GetJobRun": (EXECUTED, "State, times and the error message of a run."),
     "glue:GetJobRuns": (EXECUTED, "The runs of a job."),
     "glue:StartJobRun": (EXECUTED, "Apache Spark in a child process."),
@@ -161,6 +175,10 @@ DIFFERENCES = (
     "its own role's session all the same, and a role that does not trust its service stops the child.",
     "A child may import its bundle, the standard library and what its runtime pins, nothing else; it is not kept from "
     "the machine's files, network, memory or processors.",
+    "A VPC is a record here: children with a VpcConfig stand on this machine's network, though the subnets and groups "
+    "that they name must exist; flow logs stay empty, endpoint policies are not enforced. A job or model with network "
+    "isolation gets no credentials and no endpoint, and its Python sockets reach loopback alone; C code is not kept "
+    "from calling.",
     "Jobs, functions, the endpoint and the device all run on the lab's own Python and on this machine's processor, "
     "whatever Runtime, Architectures, GlueVersion or image say. Instance types, workers and memory are kept as labels.",
     "`/opt/ml/...` in arguments, environment and paths of SageMaker jobs stands for the job's folder here.",
@@ -191,7 +209,7 @@ REFUSED = (
      "stacks, macros, stack sets"),
     ("Step Functions", "JSONata, Activities, distributed maps, tasks that are not below"),
     ("EventBridge", "schedules, dead-letter queues, other targets than Step Functions, Lambda, SQS, SNS, log groups"),
-    ("Lambda", "other languages than Python, images, layers, destinations, VPC"),
+    ("Lambda", "other languages than Python, images, layers, destinations"),
     ("SageMaker", "AutoML, compilation and labelling jobs, tuning by other strategies than Random, "
      "pipelines, feature groups, notebooks, domains, serverless cold starts"),
     ("Greengrass v2", "Lambda components, public components besides the nucleus, subdeployments, runWith"),

@@ -96,6 +96,7 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
             model_data=container.get("ModelDataUrl"),
             environment=container.get("Environment") or {},
             role_arn=model.execution_role_arn,
+            isolated=model.enable_network_isolation,
         )
 
     def _capture(self, config: FakeEndpointConfig, model: Model) -> capture.Capture | None:

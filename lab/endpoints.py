@@ -3,8 +3,9 @@
 Covers: models of one container, configs of one variant (instances or serverless), data capture of instances, create,
 update (blue/green: the new process answers before the old one ends; a failed update leaves the old one), describe,
 list, delete.
-Does not cover, and refuses by name: several variants or containers, shadow variants, asynchronous inference, VPC and
-network isolation. Instance types change nothing on the desk, and one process answers whatever a scaling policy says.
+Does not cover, and refuses by name: several variants or containers, shadow variants and asynchronous inference.
+isolation.py says what of VPC and network isolation holds. Instance types change nothing on the desk, and one process
+answers whatever a scaling policy says.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpointConfig, Model
 from moto.sagemaker.responses import SageMakerResponse
 
-from lab import capture, identity, runtimes
+from lab import capture, identity, isolation, runtimes
 from lab.endpoint import Endpoint
 from lab.errors import LabError
 from lab.jobfiles import Place
@@ -64,7 +65,7 @@ def _check_instance_type(config: FakeEndpointConfig, instance_type: str) -> None
 def _create_model(engine: Engine, response: SageMakerResponse) -> ActionResult:
     request: dict[str, Any] = json.loads(response.body)
     container = request.get("PrimaryContainer") or {}
-    for key in ("Containers", "VpcConfig", "EnableNetworkIsolation", "InferenceExecutionConfig"):
+    for key in ("Containers", "InferenceExecutionConfig"):
         if request.get(key):
             raise ValidationError(message=f"CreateModel: {key} is not covered by the desk engine")
     for key in set(container) - {"Image", "ModelDataUrl", "Environment", "Mode", "ContainerHostname"}:
@@ -76,10 +77,13 @@ def _create_model(engine: Engine, response: SageMakerResponse) -> ActionResult:
     try:
         runtimes.of_image(engine, container.get("Image", ""))
         identity.require(engine, request["ExecutionRoleArn"], SERVICE)
+        isolation.require(engine, request.get("VpcConfig"))
         _require_model_data(engine, container.get("ModelDataUrl"))
     except LabError as error:
         raise ValidationError(message=error.message) from None
-    model = backend.create_model(name, request["ExecutionRoleArn"], container, None, [], request.get("Tags"))
+    vpc = request.get("VpcConfig")
+    model = backend.create_model(name, request["ExecutionRoleArn"], container, vpc, [], request.get("Tags"))
+    model.enable_network_isolation = bool(request.get("EnableNetworkIsolation"))
     return ActionResult({"ModelArn": model.arn})
 
 

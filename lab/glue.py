@@ -1,10 +1,11 @@
 """Glue jobs run on real Apache Spark; what would run nothing is refused.
 
 Covers: glueetl jobs of Glue 5.x (create, run, describe, stop), arguments, --extra-py-files,
---additional-python-modules (checked against what is installed), --conf, Timeout, MaxConcurrentRuns, run states with
-ErrorMessage, log streams (gluejob.py); `s3://` for Spark's readers and writers (glue_spark.py).
-Does not cover, and refuses by name: other Glue versions, Python shell and Ray jobs, jars, bookmarks, retries,
-connections, crawlers, triggers, workflows, sessions, ML transforms. Workers are two local threads, whatever is asked.
+--additional-python-modules (checked against what is installed, of a zip of wheels the list in it), --conf, Timeout,
+MaxConcurrentRuns, run states with ErrorMessage, log streams (gluejob.py); `s3://` for Spark's readers and writers
+(glue_spark.py). Connections of type NETWORK are taken and change nothing.
+Does not cover, and refuses by name: other Glue versions, Python shell and Ray jobs, jars, bookmarks, retries, crawlers,
+triggers, workflows, sessions, ML transforms. Workers are two local threads, whatever is asked.
 The child's Python is the lab's own; Glue 5.1 has 3.11. Metrics and encryption settings are taken and change nothing.
 """
 
@@ -13,21 +14,30 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
+import io
 import json
 import threading
+import zipfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
 from moto.core.responses import ActionResult
 from moto.core.utils import underscores_to_camelcase
-from moto.glue.exceptions import ConcurrentRunsExceededException, GlueClientError, JobRunNotFoundException
-from moto.glue.models import FakeJob
+from moto.glue.exceptions import (
+    ConcurrentRunsExceededException,
+    EntityNotFoundException,
+    GlueClientError,
+    JobRunNotFoundException,
+)
+from moto.glue.models import FakeConnection, FakeJob
 from moto.glue.responses import GlueResponse
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 from lab import identity, mirror
 from lab.gluejob import SERVICE, JobRun, listed, role_arn
+from lab.jobfiles import Place
 
 if TYPE_CHECKING:
     from lab.engine import Engine
@@ -45,6 +55,7 @@ KEPT_WORDS = (
     "registr",
     "schema",
     "security_configuration",
+    "connection",
     "tag",
     "polic",
     "catalog",
@@ -68,14 +79,34 @@ def refusal(job: FakeJob, arguments: dict[str, str]) -> str | None:
         return f"GlueVersion {version or '(unset, which is 6.0 in AWS)'} is not covered by the desk engine; set 5.1"
     if command.get("Name") != "glueetl" or arguments.get("--job-language", "python") != "python":
         return f"Command {command.get('Name')} is not covered by the desk engine; use glueetl in Python"
-    for name, value in (("MaxRetries", job.max_retries), ("Connections", job.connections)):
-        if value:
-            return f"{name} is not covered by the desk engine"
+    if job.max_retries:
+        return "MaxRetries is not covered by the desk engine"
     for name in sorted(REFUSED & set(arguments)):
         return f"the argument {name} is not covered by the desk engine"
     if arguments.get("--job-bookmark-option", "job-bookmark-disable") != "job-bookmark-disable":
         return "--job-bookmark-option: job bookmarks are not covered by the desk engine"
-    return next(filter(None, map(_wrong_module, listed(arguments.get("--additional-python-modules")))), None)
+    return None
+
+
+def _wrong_modules(engine: Engine, arguments: dict[str, str]) -> str | None:
+    """Why the modules that a job asks for are not what a child of the desk gets."""
+    wanted = [
+        line for item in listed(arguments.get("--additional-python-modules")) for line in _requirements(engine, item)
+    ]
+    return next(filter(None, map(_wrong_module, wanted)), None)
+
+
+def _requirements(engine: Engine, module: str) -> list[str]:
+    """What a zip of wheels lists in its `wheels/requirements.txt`; any other module stands for itself."""
+    if not module.endswith(".gluewheels.zip"):
+        return [module]
+    place = Place.parse(module)
+    try:
+        body = engine.client("s3").get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+        with zipfile.ZipFile(io.BytesIO(body)) as wheels:
+            return wheels.read("wheels/requirements.txt").decode().split()
+    except (ClientError, zipfile.BadZipFile, KeyError) as error:
+        raise InvalidInput(f"--additional-python-modules: {module} is no zip of wheels: {error}") from None
 
 
 @functools.cache
@@ -101,11 +132,15 @@ def install(engine: Engine) -> None:
         return _start(engine, job, asked)
 
     FakeJob.start_job_run = start_job_run
+    stock = FakeConnection.as_dict
+    # moto shows only a part of what a connection was made with.
+    FakeConnection.as_dict = lambda self, *rest, **more: {**self.connection_input, **stock(self, *rest, **more)}
     for name, function in vars(GlueResponse).copy().items():
         kept = name in KEPT or any(word in name for word in KEPT_WORDS)
         if inspect.isfunction(function) and not name.startswith("_") and not kept:
             setattr(GlueResponse, name, _refused(name))
     GlueResponse.batch_stop_job_run = _batch_stop
+    GlueResponse.delete_connection = _delete_connection
     mirror.install(engine)
 
 
@@ -123,7 +158,7 @@ def _refused(name: str) -> Callable[[GlueResponse], ActionResult]:
 def _start(engine: Engine, job: FakeJob, asked: dict[str, Any]) -> str:
     """StartJobRun; `asked` are moto's keyword arguments of it."""
     arguments = {**job.default_arguments, **(asked.get("arguments") or {}), **(job.non_overridable_arguments or {})}
-    why = refusal(job, arguments)
+    why = refusal(job, arguments) or _wrong_modules(engine, arguments)
     if why:
         raise InvalidInput(f"{job.name}: {why}")
     try:
@@ -138,6 +173,14 @@ def _start(engine: Engine, job: FakeJob, asked: dict[str, Any]) -> str:
     job.job_runs.append(run)
     threading.Thread(target=run.run, name=f"job-{run.name}", daemon=True).start()
     return run.job_run_id
+
+
+def _delete_connection(response: GlueResponse) -> ActionResult:
+    """moto has none."""
+    name = json.loads(response.body)["ConnectionName"]
+    if response.glue_backend.connections.pop(name, None) is None:
+        raise EntityNotFoundException(f"Connection {name} not found")
+    return ActionResult({})
 
 
 def _batch_stop(response: GlueResponse) -> ActionResult:

@@ -102,7 +102,7 @@ class Host:
                 "RecordWrapperType": "None",
             }
         for name, content in (
-            ("hyperparameters", request.get("HyperParameters") or {}),
+            ("hyperparameters", jobfiles.rewritten_environment(request.get("HyperParameters") or {}, self.ml)),
             ("inputdataconfig", channels),
             ("resourceconfig", self._resources(request["ResourceConfig"].get("InstanceType", "local"))),
         ):

@@ -3,7 +3,7 @@
 Covers: one instance, S3 inputs by prefix or object, EndOfJob outputs (only when the job succeeds), environment,
 arguments, time limit, StopProcessingJob, ExitMessage and FailureReason, log stream.
 Does not cover, and refuses by name: several instances, Pipe mode, manifest files, gzip inputs, Continuous uploads,
-dataset definitions, feature store outputs, VPC and network isolation.
+dataset definitions, feature store outputs. isolation.py says what of VPC and network isolation holds.
 """
 
 from __future__ import annotations
@@ -46,9 +46,6 @@ def refusal(request: Mapping[str, Any]) -> str | None:
         return f"{key} is not covered by the desk engine"
     if request["ProcessingResources"]["ClusterConfig"]["InstanceCount"] != 1:
         return "ProcessingResources.ClusterConfig.InstanceCount: the desk engine runs one instance"
-    network = request.get("NetworkConfig") or {}
-    if network.get("EnableNetworkIsolation") or network.get("VpcConfig"):
-        return "NetworkConfig is not covered by the desk engine: it cannot take the network from a child"
     if not request["AppSpecification"].get("ContainerEntrypoint"):
         return "AppSpecification.ContainerEntrypoint: the desk engine needs it, as it has no image to read one from"
     for item in request.get("ProcessingInputs") or []:
@@ -187,6 +184,7 @@ class ProcessingJob(FakeProcessingJob):  # type: ignore[misc]
             timeout_s=float(limit),
             grace_s=GRACE_SECONDS,
             grants=grants,
+            isolated=bool((self.request.get("NetworkConfig") or {}).get("EnableNetworkIsolation")),
         )
 
     def _why(self, rc: int) -> str:

@@ -9,7 +9,7 @@ from lab.resource import Kind, Made, Properties, Site, document, listed, pairs
 
 FUNCTION = (
     "Architectures", "Description", "Environment", "EphemeralStorage", "Handler", "MemorySize", "PackageType", "Role",
-    "Runtime", "Timeout", "TracingConfig",
+    "Runtime", "Timeout", "TracingConfig", "VpcConfig",
 )  # fmt: skip
 
 
@@ -184,7 +184,8 @@ KINDS = (
         inert={"KmsKeyArn": "environment variables lie on the desk in the clear; its Lambda keeps no key"},
         how="executed",
         note="Each invocation is the real handler in a cold or warm child process with only its bundle, boto3 and its "
-        "role's session. All functions run on the lab's own Python, whatever Runtime and Architectures say.",
+        "role's session. All functions run on the lab's own Python, whatever Runtime and Architectures say, and on "
+        "this machine's network, whatever VpcConfig says.",
         fixed=frozenset({"Architectures", "FunctionName", "PackageType"}),
     ),
     Kind(

@@ -25,6 +25,7 @@ from lab import (
     endpoints,
     iam,
     identity,
+    isolation,
     modelregistry,
     processing,
     runtimes,
@@ -110,6 +111,7 @@ def _admit(engine: Engine, request: Mapping[str, Any], image: str, refusal: str 
     try:
         runtimes.of_image(engine, image)
         identity.require(engine, request["RoleArn"], SERVICE)
+        isolation.require(engine, (request.get("NetworkConfig") or request).get("VpcConfig"))
     except LabError as error:
         raise ValidationError(message=error.message) from None
 

@@ -27,9 +27,12 @@ def prepare(files: Files, ml: Path, host: str) -> tuple[list[str], dict[str, str
     program, source = values.get("sagemaker_program"), values.get("sagemaker_submit_directory")
     if not program or not source:
         raise FilesError("script mode needs the hyperparameters sagemaker_program and sagemaker_submit_directory")
-    place = Place.parse(str(source))
-    files.download(place, ml / "source")
-    jobfiles.unpack(ml / "source" / place.key.rpartition("/")[2], ml / "code")
+    archive = Path(str(source))  # of a channel, or fetched
+    if not archive.is_absolute():
+        place = Place.parse(str(source))
+        files.download(place, ml / "source")
+        archive = ml / "source" / place.key.rpartition("/")[2]
+    jobfiles.unpack(archive, ml / "code")
     own = {name: value for name, value in values.items() if not name.startswith(PREFIX)}
     arguments = to_arguments(own)
     code = str(ml / "code")

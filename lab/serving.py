@@ -69,7 +69,14 @@ class Server:
 
 
 def start(
-    engine: Engine, name: str, *, image: str, model_data: str | None, environment: Mapping[str, str], role_arn: str
+    engine: Engine,
+    name: str,
+    *,
+    image: str,
+    model_data: str | None,
+    environment: Mapping[str, str],
+    role_arn: str,
+    isolated: bool = False,
 ) -> Server:
     """Starts the image's entry point on a free port and waits until it is healthy.
 
@@ -103,6 +110,7 @@ def start(
         runtime=runtimes.of_image(engine, image),
         bundle_paths=[home],
         role_arn=role_arn,
+        isolated=isolated,
         ledger=False,
     )
     server = Server(child.start(what, engine), port)

@@ -15,7 +15,7 @@ RULES = {"CheckBootstrapVersion"}
 MEMBERS = {"Type", "Properties", "DependsOn", "Condition", "DeletionPolicy", "UpdateReplacePolicy", "Metadata"}
 INTRINSICS = {
     "Fn::GetAtt", "Fn::Join", "Fn::Sub", "Fn::Select", "Fn::Split", "Fn::If", "Fn::FindInMap", "Fn::Base64",
-    "Fn::ToJsonString", "Fn::Equals", "Fn::Not", "Fn::And", "Fn::Or",
+    "Fn::GetAZs", "Fn::ToJsonString", "Fn::Equals", "Fn::Not", "Fn::And", "Fn::Or",
 }  # fmt: skip
 PSEUDO = {
     "AWS::AccountId", "AWS::Region", "AWS::StackId", "AWS::StackName", "AWS::URLSuffix", "AWS::Partition",

@@ -5,8 +5,8 @@ hyperparameters, script mode, torchrun, ContainerEntrypoint and ContainerArgumen
 model and output archives, time limit, StopTrainingJob, FailureReason, a log stream for each host.
 Of several hosts model.tar.gz is the first one's, output.tar.gz has a folder for each.
 Does not cover, and refuses by name: MPI and AWS's own ways to start several hosts, several instance groups, Pipe mode,
-manifest files, compressed or RecordIO channels, file systems, VPC and network isolation, Debugger, TensorBoard output,
-algorithms of the marketplace.
+manifest files, compressed or RecordIO channels, file systems, Debugger, TensorBoard output, algorithms of the
+marketplace. isolation.py says what of VPC and network isolation holds; traffic between hosts is in the clear.
 Spot training runs without interruptions. Checkpoints go to S3 when the job ends, however it ends. No state change
 events go to EventBridge.
 """
@@ -48,7 +48,7 @@ REQUEST_KEYS = {
     "TrainingJobName", "HyperParameters", "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig",
     "ResourceConfig", "StoppingCondition", "Tags", "EnableNetworkIsolation", "EnableManagedSpotTraining",
     "EnableInterContainerTrafficEncryption", "CheckpointConfig", "Environment", "ExperimentConfig", "RetryStrategy",
-    "ProfilerConfig", "DebugHookConfig", "RemoteDebugConfig", "InfraCheckConfig", "SessionChainingConfig",
+    "ProfilerConfig", "DebugHookConfig", "RemoteDebugConfig", "InfraCheckConfig", "SessionChainingConfig", "VpcConfig",
 }  # fmt: skip
 
 
@@ -64,8 +64,6 @@ def refusal(request: Mapping[str, Any]) -> str | None:
         return "AlgorithmSpecification.AlgorithmName is not covered by the desk engine; name a TrainingImage"
     if refused := hosts.refusal(request):
         return refused
-    if request.get("EnableNetworkIsolation"):
-        return "EnableNetworkIsolation is not covered by the desk engine: it cannot take the network from a child"
     if not (request.get("ProfilerConfig") or {}).get("DisableProfiler", True) or request.get("DebugHookConfig"):
         return "ProfilerConfig and DebugHookConfig are not covered by the desk engine"
     if (request.get("RemoteDebugConfig") or {}).get("EnableRemoteDebug"):
@@ -244,6 +242,7 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
             grace_s=GRACE_SECONDS,
             grants=grants,
             log=host.log,
+            isolated=bool(self.request.get("EnableNetworkIsolation")),
             ledger=host.place == 0,  # the hosts run side by side: their time counts once
         )
 

@@ -126,6 +126,7 @@ class TransformJob(FakeTransformJob):  # type: ignore[misc]
             model_data=container.get("ModelDataUrl"),
             environment={**(container.get("Environment") or {}), **(self.request.get("Environment") or {})},
             role_arn=role,
+            isolated=self.model.enable_network_isolation,
         )
         try:
             self.transform_start_time = self.last_modified_time = utcnow()

@@ -1,4 +1,4 @@
-"""Refuses imports that neither a child's bundle nor its runtime brings, and skews the clock where that is asked for.
+"""Refuses imports that a child may not have and calls of an isolated one, and skews its clock where that is asked for.
 
 Python runs this file before the child's own code, because `lab/child.py` puts its folder first on PYTHONPATH.
 
@@ -6,6 +6,7 @@ Python runs this file before the child's own code, because `lab/child.py` puts i
     LAB_RUNTIME_PACKAGES   JSON list of the top-level names that the runtime's pinned requirements bring
     LAB_CLOCK_SKEW_S       seconds that Python's clocks are ahead of the machine's; unset, they are the machine's
     LAB_BUNDLE             folders and archives (joined like PATH) whose modules are the child's own
+    LAB_ISOLATED           set: sockets reach this machine alone, and not the engine's endpoint, which it names
     LAB_HOSTS              JSON list of a training job's host names, which are to mean this machine
 """
 
@@ -114,6 +115,22 @@ def resolve_hosts() -> None:
         setattr(socket, name, local(getattr(socket, name)))
 
 
+def isolate(endpoint: str) -> None:
+    """Keeps Python's sockets from all but loopback, where the job's other hosts are, and from the engine's port."""
+    engine = int(endpoint.rpartition(":")[2])
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+            return
+        address = arguments[1]
+        if not isinstance(address, tuple):  # of a socket in the file system, or connected before
+            return
+        if not str(address[0]).startswith(("127.", "localhost", "::1")) or address[1] == engine:
+            raise PermissionError(f"EnableNetworkIsolation: this job may not call {address[0]}:{address[1]}")
+
+    sys.addaudithook(hook)
+
+
 def install() -> None:
     """Puts the guard in place when this process is a child of the engine."""
     runtime = os.environ.get("LAB_RUNTIME")
@@ -123,6 +140,8 @@ def install() -> None:
     roots = [*os.environ.get("LAB_BUNDLE", "").split(os.pathsep), __file__.rpartition(os.sep)[0]]
     sys.meta_path[:] = [Guard(runtime, allowed, roots, sys.meta_path)]
     resolve_hosts()
+    if os.environ.get("LAB_ISOLATED"):
+        isolate(os.environ["LAB_ISOLATED"])
 
 
 def skew(seconds: float) -> None:

@@ -52,7 +52,7 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"train": {"compile": True}}, "[train] compile = True is not allowed; allowed: auto, on, off"),
         (
             {"trian": {}},
-            "lab.toml: [trian] is unknown; allowed: budget, data, edge, environments, gate, lab, serving, targets",
+            "lab.toml: [trian] is unknown; allowed: budget, data, edge, environments, gate, lab, security, serving",
         ),
         ({"gate": {"acuracy": 0.9}}, "lab.toml: [gate] acuracy is unknown; allowed: accuracy, auroc"),
         ({"gate": {"accuracy": 95}}, "lab.toml: [gate] accuracy = 95 is not allowed; input should be less than"),
@@ -74,6 +74,12 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"serving": {"max_instances": 3}}, "[serving] max_instances needs serverless = false"),
         ({"serving": {"capture_percent": 10}}, "[serving] capture_percent needs serverless = false"),
         ({"train": {"size": "huge", "epochs": 0}}, "(and 1 more)"),
+        ({"security": {"network": "nat"}}, "[security] network = 'nat' is not allowed; allowed: none, vpc"),
+        ({"security": {"network": "vpc"}}, "set [serving] serverless = false, which bills an instance by the hour"),
+        (
+            {"security": {"network": "vpc"}, "serving": {"serverless": False}, "train": {"mlflow": "http://mlflow"}},
+            "[train] mlflow = 'http://mlflow' cannot be reached with [security] network = 'vpc'",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(tables: dict[str, Any], said: str) -> None:

@@ -96,6 +96,7 @@ def release_definition(**other: Any) -> dict[str, Any]:
         "serve_role": "arn:aws:iam::1:role/serve",
         "endpoint": "p-endpoint",
         "environment": {},
+        "isolation": {},
         "variant": {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1},
         "volume_key": None,
         "capture": None,

@@ -115,19 +115,31 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         server.wait(timeout=20)
 
 
-@pytest.fixture(scope="session")
-def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lab's own cdk.out, synthesized in a child process."""
-    out = tmp_path_factory.mktemp("cdk.out")
+def synthesis(out: Path, overrides: dict[str, Any]) -> Path:
+    """The lab's own cdk.out under settings laid over lab.toml, synthesized in a child process."""
     env = {
         **os.environ,
         "CDK_OUTDIR": str(out),
         "LAB_CONFIG": str(REPO / "tests" / "lab.toml"),
         "PYTHONPATH": str(REPO),
     }
+    env["LAB_OVERRIDES"] = json.dumps(overrides)
     done = subprocess.run([sys.executable, "-m", "infra.app"], cwd=REPO, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lab's own cdk.out."""
+    return synthesis(tmp_path_factory.mktemp("cdk.out"), {})
+
+
+@pytest.fixture(scope="session")
+def synthesized_private(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in private subnets."""
+    private = {"security": {"network": "vpc"}, "serving": {"serverless": False}}
+    return synthesis(tmp_path_factory.mktemp("private"), private)
 
 
 @pytest.fixture

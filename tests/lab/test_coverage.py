@@ -17,10 +17,12 @@ REPO = Path(__file__).parents[2]
 PAGE = REPO / "docs" / "fidelity.md"
 
 
-@pytest.fixture(scope="module")
-def template(synthesized: Path) -> dict[str, Any]:
-    lab = json.loads((synthesized / "lab.json").read_text())
-    found: dict[str, Any] = json.loads((synthesized / lab["template"]).read_text())
+@pytest.fixture(scope="module", params=["none", "vpc"])
+def template(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The lab's template, in either network."""
+    path: Path = request.getfixturevalue("synthesized" if request.param == "none" else "synthesized_private")
+    lab = json.loads((path / "lab.json").read_text())
+    found: dict[str, Any] = json.loads((path / lab["template"]).read_text())
     return found
 
 

@@ -220,6 +220,59 @@ def test_a_channel_without_objects_fails_the_job(aws: Engine, data: Any, role: C
     assert reason.startswith("ClientError: No S3 objects found under S3 URL 's3://data/nothing/here/'")
 
 
+CALLS = """
+import os, pathlib, socket
+said = []
+engine = os.environ.get("LAB_ISOLATED", os.environ.get("AWS_ENDPOINT_URL")).rpartition(":")[2]
+for address in (("127.0.0.1", int(engine)), ("10.83.0.1", 443)):
+    try:
+        socket.create_connection(address, timeout=0.2).close()
+        said.append("reached")
+    except PermissionError as error:
+        said.append(str(error).partition(":")[0])
+    except OSError:
+        said.append("tried")
+peer = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(peer.getsockname()).close()
+said.append("a peer answers")
+said.append(os.environ.get("AWS_ACCESS_KEY_ID", "no credentials"))
+pathlib.Path(os.environ["SM_MODEL_DIR"], "said.txt").write_text("; ".join(said))
+"""
+
+
+@pytest.mark.slow
+def test_an_isolated_job_gets_its_code_by_a_channel_and_may_call_no_one(
+    aws: Engine, data: Any, role: Callable[..., str]
+) -> None:
+    packed = source(data, CALLS)
+    request = training(role("job", "sagemaker"), "/opt/ml/input/data/code/source.tar.gz", EnableNetworkIsolation=True)
+    request["InputDataConfig"].append(
+        {"ChannelName": "code", "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": packed}}}
+    )
+    client = aws.client("sagemaker")
+    client.create_training_job(**request)
+    job = finish(client, "r1-train")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    said = content(data, "runs/r1/train/r1-train/output/model.tar.gz")["said.txt"].split("; ")
+    assert said == ["EnableNetworkIsolation", "EnableNetworkIsolation", "a peer answers", "no credentials"]
+
+
+@pytest.mark.slow
+def test_a_job_that_is_not_isolated_reaches_the_engine_with_its_role(
+    aws: Engine, data: Any, role: Callable[..., str]
+) -> None:
+    subnet = aws.client("ec2").describe_subnets()["Subnets"][0]["SubnetId"]
+    group = aws.client("ec2").describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    request = training(role("job", "sagemaker"), source(data, CALLS))
+    request["VpcConfig"] = {"Subnets": [subnet], "SecurityGroupIds": [group]}
+    client = aws.client("sagemaker")
+    client.create_training_job(**request)
+    job = finish(client, "r1-train")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    said = content(data, "runs/r1/train/r1-train/output/model.tar.gz")["said.txt"].split("; ")
+    assert said[0] == "reached" and said[-1] != "no credentials"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -227,8 +280,7 @@ def test_a_channel_without_objects_fails_the_job(aws: Engine, data: Any, role: C
             {"ResourceConfig": {"InstanceCount": 9, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
             "ResourceConfig.InstanceCount 9: the desk engine runs 1 to 8 hosts",
         ),
-        ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation is not covered"),
-        ({"VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}}, "VpcConfig is not covered"),
+        ({"VpcConfig": {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}}, "the subnet subnet-1 does not exist"),
         (
             {
                 "AlgorithmSpecification": {

@@ -31,13 +31,17 @@ CONTEXT = {
 }
 
 
+class Untagged(Exception):
+    """A resource that takes tags lacks one of ours, in one line."""
+
+
 def main() -> int:
     """Synthesizes; 0, or 1 with one line on stderr that says what is wrong."""
     try:
         settings = config.load(os.environ)
         use_own_node(os.environ)
         synthesize(settings, Path(os.environ.get("CDK_OUTDIR") or "cdk.out"))
-    except (ConfigError, BundleError, PinError) as error:
+    except (ConfigError, BundleError, PinError, Untagged) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
@@ -51,11 +55,12 @@ def use_own_node(environ: MutableMapping[str, str]) -> None:
 
 
 def synthesize(settings: Settings, out: Path) -> None:
-    """Writes template, assets and `lab.json` to `out`. Raises BundleError or PinError."""
+    """Writes template, assets and `lab.json` to `out`. Raises BundleError, PinError or Untagged."""
     # Importing the library starts its Node, which reads JSII_NODE: not before the settings hold.
     import aws_cdk
     from cdk_nag import AwsSolutionsChecks
 
+    from infra import tagging
     from infra.stack import LabStack
     from infra.staging import Staging
 
@@ -70,9 +75,16 @@ def synthesize(settings: Settings, out: Path) -> None:
             description=f"{settings.lab.name}: data to endpoint and edge device",
             synthesizer=aws_cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
         )
-    aws_cdk.Tags.of(stack).add("lab", settings.prefix)
+    wanted = tagging.tags(settings)
+    for name, value in wanted.items():
+        aws_cdk.Tags.of(stack).add(name, value)
+    tagged = tagging.Tagged(wanted)
+    aws_cdk.Aspects.of(app).add(tagged, priority=aws_cdk.AspectPriority.READONLY)
     aws_cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     app.synth()
+    if tagged.lacking:
+        more = f" (and {len(tagged.lacking) - 1} more)" if len(tagged.lacking) > 1 else ""
+        raise Untagged(f"{tagged.lacking[0]}{more}; infra/tagging.py says which tags everything bears")
     (out / "lab.json").write_text(json.dumps(stack.facts(), indent=1, sort_keys=True) + "\n", "utf-8")
 
 

@@ -59,6 +59,12 @@ def role(
         description=description,
         inline_policies={"work": iam.PolicyDocument(statements=[allow.statement() for allow in allows])},
     )
+    acknowledge(made, allows)
+    return made
+
+
+def acknowledge(made: iam.Role | iam.ManagedPolicy, allows: Sequence[Allow]) -> None:
+    """Tells cdk-nag why each wildcard of these statements stands."""
     findings = {
         f"AwsSolutions-IAM5[{kind}::{finding(Stack.of(made).resolve(item))}]": allow.why
         for allow in allows
@@ -69,7 +75,6 @@ def role(
     if findings:
         acknowledged = [Acknowledgment(id=finding, reason=why) for finding, why in findings.items()]
         Validations.of(made).acknowledge(*acknowledged)
-    return made
 
 
 def finding(value: Any) -> str:

@@ -32,6 +32,7 @@ class Parts:
     variant: State
     environment: dict[str, str]
     isolation: State
+    tags: list[dict[str, str]]
     volume_key: str | None
     capture: State | None
     scaling: tuple[int, int] | None
@@ -88,6 +89,7 @@ def _serving(parts: Parts) -> dict[str, State]:
                     "Environment": parts.environment,
                 },
                 **parts.isolation,
+                "Tags": parts.tags,
             },
             then="CreateEndpointConfig",
         ),
@@ -98,6 +100,7 @@ def _serving(parts: Parts) -> dict[str, State]:
                 "ProductionVariants": [{"VariantName": "live", "ModelName.$": "$.release.model_name", **parts.variant}],
                 **({"KmsKeyId": parts.volume_key} if parts.volume_key else {}),
                 **({"DataCaptureConfig": parts.capture} if parts.capture else {}),
+                "Tags": parts.tags,
             },
             then="EndpointExists",
         ),
@@ -113,7 +116,9 @@ def _endpoint(parts: Parts) -> dict[str, State]:
             (states.equals("$.release.endpoint_exists", True), "UpdateEndpoint"), otherwise="CreateEndpoint"
         ),
         "UpdateEndpoint": _sagemaker("updateEndpoint", {**names, **kept}, then="PublishComponent", **FIRST_LOOK),
-        "CreateEndpoint": _sagemaker("createEndpoint", names, then="PublishComponent", **FIRST_LOOK),
+        "CreateEndpoint": _sagemaker(
+            "createEndpoint", {**names, "Tags": parts.tags}, then="PublishComponent", **FIRST_LOOK
+        ),
         "DescribeEndpoint": states.task(
             "aws-sdk:sagemaker:describeEndpoint",
             {"EndpointName": parts.endpoint},

@@ -10,6 +10,7 @@ from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
 from infra import bundles, images, pins
+from infra.boundary import Boundary
 from infra.config import Settings
 from infra.decisions import Decisions
 from infra.encryption import Encryption
@@ -34,6 +35,7 @@ class LabStack(Stack):
         self._settings, self._staging = settings, staging
         region = settings.lab.region
         self._names = names = Names(settings.prefix, region)
+        Boundary(self, "Boundary", names=names)
         key = Encryption(self, "Encryption", settings=settings, names=names).key
         network = Network(self, "Network", settings=settings, names=names, key=key)
         lake = Lake(self, "Lake", settings=settings, names=names, key=key, network=network, staging=staging)

@@ -20,6 +20,7 @@ from infra.naming import Names
 from infra.network import Network
 from infra.permissions import Allow, role, service
 from infra.staging import Staging, object_arn, uri
+from infra.tagging import listed, tags
 
 # Where the flow keeps the run's name and the short one of its jobs: see flow.py, ReadManifest.
 RUN = "$.manifest.run"
@@ -58,6 +59,7 @@ class Training(Construct):
         super().__init__(scope, id)
         self._settings, self._names, self._lake, self._image = settings, names, lake, image
         self._network = network
+        self._tags = listed(tags(settings))
         self._source = staging.asset(self, "TrainSource", staging.archive(bundles.TRAIN))
         self._code = staging.asset(self, "ProcessingCode", staging.archive(bundles.PROCESSING))
         self.packages = sagemaker.CfnModelPackageGroup(
@@ -150,6 +152,7 @@ class Training(Construct):
             "Environment": self._environment(),
             "EnableNetworkIsolation": self._calls_nothing,
             "EnableInterContainerTrafficEncryption": train.instances > 1,
+            "Tags": self._tags,
             **self._network.for_sagemaker(),
         }
         if train.spot:
@@ -167,6 +170,7 @@ class Training(Construct):
         """CreateHyperParameterTuningJob: random search over SEARCHED, each trial a training job as `train` sends it."""
         definition = self.train()
         fixed = definition.pop("HyperParameters")
+        marks = definition.pop("Tags")  # a search hands its own to its trials
         del definition["TrainingJobName.$"], definition["CheckpointConfig"]  # trials would share one checkpoint
         return {
             "HyperParameterTuningJobName.$": SEARCH,
@@ -181,6 +185,7 @@ class Training(Construct):
                 "ParameterRanges": {"ContinuousParameterRanges": list(SEARCHED)},
             },
             "TrainingJobDefinition": {**definition, "StaticHyperParameters": fixed},
+            "Tags": marks,
         }
 
     def tuned(self) -> dict[str, str]:
@@ -252,6 +257,7 @@ class Training(Construct):
                 }
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": self._settings.train.max_minutes * 60},
+            "Tags": self._tags,
             "NetworkConfig": {"EnableNetworkIsolation": isolated, **self._network.for_sagemaker()},
         }
 

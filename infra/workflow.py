@@ -16,6 +16,7 @@ from infra.naming import Names
 from infra.permissions import Allow
 from infra.serving import Serving
 from infra.states import State
+from infra.tagging import listed, tags
 from infra.training import Training
 
 
@@ -97,6 +98,7 @@ class Workflow(Construct):
             variant=self._serving.variant(),
             environment=self._serving.environment(),
             isolation=self._serving.isolation(),
+            tags=listed(tags(self._settings)),
             volume_key=self._serving.volume_key,
             capture=self._serving.capture(),
             scaling=self._serving.scaling(),
@@ -168,12 +170,12 @@ class Workflow(Construct):
             self._serve_image.build(),
             follow_jobs(names, "build"),
             Allow(
-                actions=["sagemaker:CreateEndpointConfig", "sagemaker:CreateModel"],
+                actions=["sagemaker:AddTags", "sagemaker:CreateEndpointConfig", "sagemaker:CreateModel"],
                 on=[names.arn("sagemaker", f"model/{names.prefix}-*"), configs],
                 why="model and endpoint configuration are named after the release",
             ),
             Allow(
-                actions=["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"],
+                actions=["sagemaker:AddTags", "sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"],
                 on=[endpoint, configs],
                 why="the endpoint configuration is named after the release",
             ),

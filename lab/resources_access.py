@@ -85,6 +85,28 @@ def _drop_policy(made: Made) -> None:
         made.site.call("iam", "delete_role_policy", {"RoleName": role, "PolicyName": made.id})
 
 
+def _make_managed(site: Site, wanted: Properties) -> str:
+    name = str(wanted.get("ManagedPolicyName") or site.named(128))
+    given = {"PolicyName": name, "PolicyDocument": document(wanted["PolicyDocument"])}
+    made = site.call("iam", "create_policy", {**given, **{key: wanted.get(key) for key in ("Description", "Path")}})
+    return str(made["Policy"]["Arn"])
+
+
+def _read_managed(made: Made) -> Properties:
+    policy = made.site.call("iam", "get_policy", {"PolicyArn": made.id})["Policy"]
+    which = {"PolicyArn": made.id, "VersionId": policy["DefaultVersionId"]}
+    version = made.site.call("iam", "get_policy_version", which)["PolicyVersion"]
+    return {**policy, "ManagedPolicyName": policy["PolicyName"], "PolicyDocument": version["Document"]}
+
+
+def _change_managed(made: Made, wanted: Properties) -> None:
+    """A new default version; IAM keeps five, of which the desk keeps the one in force."""
+    old = made.site.call("iam", "get_policy", {"PolicyArn": made.id})["Policy"]["DefaultVersionId"]
+    given = {"PolicyArn": made.id, "PolicyDocument": document(wanted["PolicyDocument"]), "SetAsDefault": True}
+    made.site.call("iam", "create_policy_version", given)
+    made.site.call("iam", "delete_policy_version", {"PolicyArn": made.id, "VersionId": old})
+
+
 def _make_key(site: Site, wanted: Properties) -> str:
     tags = [{"TagKey": key, "TagValue": value} for key, value in pairs(wanted.get("Tags")).items()]
     given = {key: wanted.get(key) for key in ("Description", "KeySpec", "KeyUsage", "MultiRegion")}
@@ -171,6 +193,16 @@ KINDS = (
         note="Every child runs with its role's session, and only if the role trusts its service. Permissions are "
         "kept and read back, not enforced.",
         fixed=frozenset({"Path", "RoleName"}),
+    ),
+    Kind(
+        "AWS::IAM::ManagedPolicy",
+        frozenset({"Description", "ManagedPolicyName", "Path", "PolicyDocument"}),
+        _make_managed, _read_managed,
+        lambda made: made.site.call("iam", "delete_policy", {"PolicyArn": made.id}),
+        _change_managed,
+        {"PolicyArn": lambda made: made.id},
+        note="Kept and read back, the boundary of a role included.",
+        fixed=frozenset({"Description", "ManagedPolicyName", "Path"}),
     ),
     Kind(
         "AWS::IAM::Policy",

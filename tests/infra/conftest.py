@@ -102,3 +102,10 @@ def synthesize() -> Callable[..., Assembly]:
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
     """What the tests' own settings synthesize to."""
     return run_synthesis(tmp_path_factory.mktemp("assembly") / "cdk.out")
+
+
+@pytest.fixture(scope="session")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
+    """The same in private subnets."""
+    asked = {"security": {"network": "vpc"}, "serving": {"serverless": False}}
+    return run_synthesis(tmp_path_factory.mktemp("private") / "cdk.out", LAB_OVERRIDES=json.dumps(asked))

@@ -97,6 +97,7 @@ def release_definition(**other: Any) -> dict[str, Any]:
         "endpoint": "p-endpoint",
         "environment": {},
         "isolation": {},
+        "tags": [{"Key": "lab", "Value": "p"}],
         "variant": {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1},
         "volume_key": None,
         "capture": None,

@@ -11,17 +11,11 @@ from lab import assembly as assemblies
 
 pytestmark = pytest.mark.slow
 
-PRIVATE = {"security": {"network": "vpc"}, "serving": {"serverless": False}}
 JOBS = ("Train", "Evaluate", "Export")
 # What a service does on behalf of a role, from its own network: Lambda and SageMaker write logs, SageMaker pulls
 # images, S3 and DynamoDB ask KMS, interfaces are made by whoever attaches them.
 BY_THE_SERVICE = {"ec2", "ecr", "kms", "logs"}
 DOOR = {"cloudwatch": "monitoring", "iot": "iot.api", "sagemaker": "sagemaker.api"}
-
-
-@pytest.fixture(scope="module")
-def private(synthesize: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return synthesize(tmp_path_factory.mktemp("private") / "cdk.out", LAB_OVERRIDES=json.dumps(PRIVATE))
 
 
 def kinds(assembly: Any) -> set[str]:
@@ -129,7 +123,7 @@ def test_jobs_and_models_that_call_nothing_have_no_network(which: str, request: 
 
 def test_what_tracks_keeps_its_network_and_several_hosts_encrypt_what_they_say(synthesize: Any, tmp_path: Path) -> None:
     app = "arn:aws:sagemaker:us-east-1:123456789012:mlflow-app/app-1"
-    asked = {**PRIVATE, "train": {"mlflow": app, "instances": 2}}
+    asked = {"security": {"network": "vpc"}, "serving": {"serverless": False}, "train": {"mlflow": app, "instances": 2}}
     made = synthesize(tmp_path / "cdk.out", LAB_OVERRIDES=json.dumps(asked))
     train = made.machine("ml-lab-dev-flow")["States"]["Train"]["Parameters"]
     assert train["EnableNetworkIsolation"] is False

@@ -308,6 +308,15 @@ class Settings(Table):
         return self
 
     @model_validator(mode="after")
+    def _no_secret_is_a_setting(self) -> Settings:
+        if "@" in self.train.mlflow:
+            raise ValueError(
+                "[train] mlflow holds a user or a password, which every job would see in its environment; "
+                "give a URI without, or the ARN of a SageMaker MLflow App, which takes the job's role"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_network_can_hold_it(self) -> Settings:
         if self.security.network == "none":
             return self

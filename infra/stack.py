@@ -10,6 +10,7 @@ from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
 from infra import bundles, images, pins
+from infra.audit import Audit
 from infra.boundary import Boundary
 from infra.config import Settings
 from infra.decisions import Decisions
@@ -39,6 +40,7 @@ class LabStack(Stack):
         key = Encryption(self, "Encryption", settings=settings, names=names).key
         network = Network(self, "Network", settings=settings, names=names, key=key)
         lake = Lake(self, "Lake", settings=settings, names=names, key=key, network=network, staging=staging)
+        Audit(self, "Audit", names=names, lake=lake)
         self._images = {
             name: Image(
                 self,

@@ -1,4 +1,4 @@
-"""Resource types that watch and tell: CloudWatch alarms, dashboards, SNS, budgets."""
+"""Resource types that watch and tell: CloudWatch alarms, dashboards, CloudTrail, SNS, budgets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ ALARM = (
     "Threshold", "ThresholdMetricId", "TreatMissingData", "Unit",
 )  # fmt: skip
 TOPIC = ("DisplayName", "KmsMasterKeyId")
+TRAIL = (
+    "EnableLogFileValidation", "IncludeGlobalServiceEvents", "IsMultiRegionTrail", "KMSKeyId", "S3BucketName",
+    "S3KeyPrefix",
+)  # fmt: skip
 
 
 def _make_alarm(site: Site, wanted: Properties) -> str:
@@ -127,6 +131,43 @@ def _read_budget(made: Made) -> Properties:
     return {"Budget": found, "NotificationsWithSubscribers": shown}
 
 
+def _make_trail(site: Site, wanted: Properties) -> str:
+    name = str(wanted.get("TrailName") or site.named(128))
+    given = {key: wanted.get(key) for key in TRAIL}
+    site.call("cloudtrail", "create_trail", {**given, "Name": name, "TagsList": wanted.get("Tags")})
+    _select(site, name, wanted)
+    return name
+
+
+def _select(site: Site, name: str, wanted: Properties) -> None:
+    """Which events, and whether any are recorded at all."""
+    if "AdvancedEventSelectors" in wanted:
+        given = {"TrailName": name, "AdvancedEventSelectors": wanted["AdvancedEventSelectors"]}
+        site.call("cloudtrail", "put_event_selectors", given)
+    logging = str(wanted["IsLogging"]).lower() == "true"
+    site.call("cloudtrail", "start_logging" if logging else "stop_logging", {"Name": name})
+
+
+def _change_trail(made: Made, wanted: Properties) -> None:
+    made.site.call("cloudtrail", "update_trail", {**{key: wanted.get(key) for key in TRAIL}, "Name": made.id})
+    _select(made.site, made.id, wanted)
+
+
+def _read_trail(made: Made) -> Properties:
+    found = made.site.call("cloudtrail", "get_trail", {"Name": made.id})["Trail"]
+    chosen = made.site.call("cloudtrail", "get_event_selectors", {"TrailName": made.id})
+    status = made.site.call("cloudtrail", "get_trail_status", {"Name": made.id})
+    [tags] = made.site.call("cloudtrail", "list_tags", {"ResourceIdList": [found["TrailARN"]]})["ResourceTagList"]
+    return {
+        **found,
+        "TrailName": found["Name"],
+        "EnableLogFileValidation": found["LogFileValidationEnabled"],
+        "AdvancedEventSelectors": chosen.get("AdvancedEventSelectors"),
+        "IsLogging": status["IsLogging"],
+        "Tags": tags["TagsList"],
+    }
+
+
 KINDS = (
     Kind(
         "AWS::CloudWatch::Alarm",
@@ -145,6 +186,16 @@ KINDS = (
         lambda made: made.site.call("cloudwatch", "delete_dashboards", {"DashboardNames": [made.id]}),
         inert={"Tags": "the desk's CloudWatch keeps no tags of dashboards"},
         note="The body is kept and read back; nothing draws it.",
+    ),
+    Kind(
+        "AWS::CloudTrail::Trail",
+        frozenset({*TRAIL, "AdvancedEventSelectors", "IsLogging", "Tags", "TrailName"}),
+        _make_trail, _read_trail,
+        lambda made: made.site.call("cloudtrail", "delete_trail", {"Name": made.id}),
+        _change_trail,
+        {"Arn": lambda made: made.site.arn("cloudtrail", f"trail/{made.id}")},
+        note="Kept and read back; no event is recorded here.",
+        fixed=frozenset({"Tags", "TrailName"}),
     ),
     Kind(
         "AWS::SNS::Topic",

@@ -74,6 +74,7 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"serving": {"max_instances": 3}}, "[serving] max_instances needs serverless = false"),
         ({"serving": {"capture_percent": 10}}, "[serving] capture_percent needs serverless = false"),
         ({"train": {"size": "huge", "epochs": 0}}, "(and 1 more)"),
+        ({"train": {"mlflow": "https://me:pw@mlflow"}}, "[train] mlflow holds a user or a password"),
         ({"security": {"network": "nat"}}, "[security] network = 'nat' is not allowed; allowed: none, vpc"),
         ({"security": {"network": "vpc"}}, "set [serving] serverless = false, which bills an instance by the hour"),
         (

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.errors import NotCovered
 from lab.home import write_atomically
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
 BOOTSTRAP_VERSION = "30"
 SCHEMA = 1
+
+
+class Place(Protocol):
+    """Where assets go: an engine, or an account."""
+
+    @property
+    def region(self) -> str: ...
+
+    @property
+    def account(self) -> str: ...
 
 
 class AssemblyError(NotCovered):
@@ -112,7 +122,7 @@ def deploy(engine: Engine, assembly: Assembly, progress: Callable[[str], None] |
     mark.unlink(missing_ok=True)
     say("assets")
     _publish(engine, assembly)
-    _keep(engine, assembly)
+    keep(engine, assembly)
     say("stack")
     _deploy(engine, assembly)
     write_atomically(mark, assembly.digest)
@@ -123,7 +133,7 @@ def _deploy(engine: Engine, assembly: Assembly) -> None:
     from botocore.exceptions import ClientError
 
     client = engine.client("cloudformation")
-    bucket, key = _template_asset(engine, assembly)
+    bucket, key = template_asset(engine, assembly)
     # By URL: a template in the request itself may have 51,200 bytes at most.
     given = {
         "TemplateURL": f"https://s3.{engine.region}.amazonaws.com/{bucket}/{key}",
@@ -138,9 +148,9 @@ def _deploy(engine: Engine, assembly: Assembly) -> None:
         raise AssemblyError(f"the stack {assembly.stack} was not deployed: {message}", hint) from None
 
 
-def _template_asset(engine: Engine, assembly: Assembly) -> tuple[str, str]:
+def template_asset(place: Place, assembly: Assembly) -> tuple[str, str]:
     """Where the template lies in the assets bucket."""
-    for source, bucket, key in _files(engine, assembly):
+    for source, bucket, key in files(place, assembly):
         if source.name == assembly.settings["template"]:
             return bucket, key
     raise AssemblyError(f"{assembly.path} does not stage its own template", "write it anew: lab synth")
@@ -165,32 +175,30 @@ def _outputs(engine: Engine, stack: str) -> dict[str, str]:
 
 
 def _publish(engine: Engine, assembly: Assembly) -> None:
-    """Puts every file asset where the template refers to it; the bucket is CDK's bootstrap bucket."""
+    """Puts every file asset where the template refers to it."""
+    bootstrap(engine, assembly)
+    for source, bucket, key in files(engine, assembly):
+        engine.client("s3").put_object(Bucket=bucket, Key=key, Body=source.read_bytes())
+
+
+def bootstrap(engine: Engine, assembly: Assembly) -> None:
+    """Makes what the CDK's bootstrap stack would bring, where it is not there yet."""
     from botocore.exceptions import ClientError
 
-    s3 = engine.client("s3")
-    known: set[str] = set()
-    for source, bucket, key in _files(engine, assembly):
-        if bucket not in known:
-            try:
-                s3.head_bucket(Bucket=bucket)
-            except ClientError:
-                _bootstrap(engine, bucket)
-            known.add(bucket)
-        s3.put_object(Bucket=bucket, Key=key, Body=source.read_bytes())
+    for bucket in {bucket for _, bucket, _ in files(engine, assembly)}:
+        try:
+            engine.client("s3").head_bucket(Bucket=bucket)
+        except ClientError:
+            where = {} if engine.region == "us-east-1" else {"LocationConstraint": engine.region}
+            more = {"CreateBucketConfiguration": where} if where else {}
+            engine.client("s3").create_bucket(Bucket=bucket, **more)
+            given = {"Name": BOOTSTRAP_PARAMETER, "Value": BOOTSTRAP_VERSION, "Type": "String", "Overwrite": True}
+            engine.client("ssm").put_parameter(**given)
 
 
-def _bootstrap(engine: Engine, bucket: str) -> None:
-    where = {} if engine.region == "us-east-1" else {"LocationConstraint": engine.region}
-    more = {"CreateBucketConfiguration": where} if where else {}
-    engine.client("s3").create_bucket(Bucket=bucket, **more)
-    given = {"Name": BOOTSTRAP_PARAMETER, "Value": BOOTSTRAP_VERSION, "Type": "String", "Overwrite": True}
-    engine.client("ssm").put_parameter(**given)
-
-
-def _files(engine: Engine, assembly: Assembly) -> Iterator[tuple[Path, str, str]]:
+def files(place: Place, assembly: Assembly) -> Iterator[tuple[Path, str, str]]:
     """Each file asset with its bucket and key."""
-    names = {"${AWS::AccountId}": engine.account, "${AWS::Region}": engine.region, "${AWS::Partition}": "aws"}
+    names = {"${AWS::AccountId}": place.account, "${AWS::Region}": place.region, "${AWS::Partition}": "aws"}
     for asset in assembly.assets["files"].values():
         for destination in asset["destinations"].values():
             bucket, key = str(destination["bucketName"]), str(destination["objectKey"])
@@ -199,7 +207,7 @@ def _files(engine: Engine, assembly: Assembly) -> Iterator[tuple[Path, str, str]
             yield assembly.path / asset["source"]["path"], bucket, key
 
 
-def _keep(engine: Engine, assembly: Assembly) -> None:
+def keep(engine: Engine, assembly: Assembly) -> None:
     """A copy beside the engine, whole or not at all: the parts of the engine read lab.json from it."""
     target = engine.root / "assembly"
     if assembly.path.resolve() == target.resolve():

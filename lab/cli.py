@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.call import Call, answer, environment_option, json_option, print_json
-from lab.cli_cloud import cost
+from lab.cli_cloud import cost, deploy, destroy
 from lab.cli_device import device
 from lab.cli_label import label
 from lab.cli_new import new, upgrade
@@ -345,6 +345,8 @@ def story(call: Call, name: str) -> int:
 
 
 lab.add_command(cost)
+lab.add_command(deploy)
+lab.add_command(destroy)
 lab.add_command(device)
 lab.add_command(label)
 lab.add_command(new)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from lab.resources import KINDS
 from lab.template import needs, order, refusals
 
 LOG = logging.getLogger(__name__)
+GONE = re.compile(r"NotFound|NoSuch|NotExist")
 FAILURES = (ClientError, BotoCoreError, NotKept, ValueError, KeyError, TypeError, IndexError)
 
 
@@ -102,8 +104,13 @@ class Resource(CloudFormationModel):  # type: ignore[misc]
         return self.make(kind, site, wanted)
 
     def dropped(self) -> None:
+        """Deletes it; one that is gone already counts as deleted, as in AWS."""
         with _named(self.kind, self.made.site):
-            self.kind.drop(self.made)
+            try:
+                self.kind.drop(self.made)
+            except ClientError as error:
+                if not GONE.search(str(error.response["Error"].get("Code"))):
+                    raise
 
 
 @contextlib.contextmanager
@@ -138,7 +145,7 @@ def install(engine: Engine) -> None:
     parsing.ResourceMap.create = _create
     parsing.ResourceMap.update = _update
     parsing.ResourceMap.delete = _delete
-    models.CloudFormationBackend.delete_stack = _delete_stack(models.CloudFormationBackend.delete_stack)
+    models.CloudFormationBackend.delete_stack = _delete_stack
     models.Stack.parse_template = staticmethod(parse)
     models.ChangeSet._parse_template = _parse_change_set
     models.ChangeSet.apply = _apply
@@ -171,13 +178,13 @@ def _parse_change_set(change_set: models.ChangeSet) -> None:
 
 
 def _apply(change_set: models.ChangeSet) -> None:
-    """Executes a change set; the stack then has its outputs, and one that did not come up is ROLLBACK_COMPLETE."""
-    stack = change_set.stack
+    """Executes a change set. The stack is in progress meanwhile, has its outputs then, or failed as in AWS."""
+    stack, kind = change_set.stack, change_set.change_set_type
+    stack.status = f"{kind}_IN_PROGRESS"
     try:
         stack.resource_map.update(change_set.template_dict, change_set.parameters)
     except Exception:
-        if change_set.change_set_type == "CREATE":
-            stack.status = "ROLLBACK_COMPLETE"
+        stack.status = "ROLLBACK_COMPLETE" if kind == "CREATE" else "UPDATE_FAILED"
         raise
     stack.template_dict = change_set.template_dict
     stack.output_map = stack._create_output_map()
@@ -294,27 +301,26 @@ def _delete(self: parsing.ResourceMap) -> None:
                 why[logical] = str(error.message)
         held.update(needs(all_of_them[logical]))
     if why:
+        # moto makes what its map names and does not hold.
+        self._resource_json_map = {name: all_of_them[name] for name in all_of_them if name in self._parsed_resources}
         raise _Stay(why)
 
 
-def _delete_stack(stock: Callable[..., None]) -> Callable[..., None]:
-    """DeleteStack answers at once; that something stayed is the stack's status and its events."""
-
-    def delete_stack(self: models.CloudFormationBackend, name_or_stack_id: str) -> None:
-        stack = self.stacks.get(name_or_stack_id)
+def _delete_stack(self: models.CloudFormationBackend, name_or_stack_id: str) -> None:
+    """DeleteStack is no error when something stays: that is the stack's status, and its events say what and why."""
+    for stack in [one for one in self.stacks.values() if name_or_stack_id in (one.name, one.stack_id)]:
+        stack.status = "DELETE_IN_PROGRESS"
         try:
-            stock(self, name_or_stack_id)
+            stack.delete()
         except _Stay as left:
-            if stack is None:  # asked for by name: the inner call, by id, has dealt with it
-                raise
-            self.stacks[stack.stack_id] = stack
             stack.status = "DELETE_FAILED"
-            for logical, why in left.why.items():
-                stack.events.append(_failure(stack, logical, why))
+            stack.events += [_failure(stack, logical, why) for logical, why in left.why.items()]
             reason = f"The following resource(s) failed to delete: [{', '.join(left.why)}]."
             stack._add_stack_event("DELETE_FAILED", resource_status_reason=reason)
-
-    return delete_stack
+            continue
+        for export in stack.exports:
+            self.exports.pop(export.name, None)
+        self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
 
 
 def _failure(stack: models.Stack, logical: str, why: str) -> models.Event:

@@ -51,6 +51,9 @@ KEPT = {
     "describe_model_package", "list_model_packages", "search",
 }  # fmt: skip
 
+# What moto has never heard of, and an inventory asks for.
+UNKNOWN = ("list_mlflow_tracking_servers",)
+
 
 def install(engine: Engine) -> None:
     """Puts the desk's operations in the place of moto's, and a refusal in the place of all others."""
@@ -84,6 +87,8 @@ def _refuse_the_rest() -> None:
     for name, function in vars(SageMakerResponse).copy().items():
         if name.startswith("_") or name in KEPT or not inspect.isfunction(function):
             continue
+        setattr(SageMakerResponse, name, _refused(name))
+    for name in UNKNOWN:
         setattr(SageMakerResponse, name, _refused(name))
 
 

@@ -17,9 +17,11 @@ from lab.errors import FlowFailed, GateRefused, LabError
 
 if TYPE_CHECKING:
     from lab.bill import Bill
+    from lab.cloud import Cloud
+    from lab.deploy import Prospect
     from lab.push import Pushed
 
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
 
 def error(problem: LabError) -> None:
@@ -151,6 +153,29 @@ def bill(found: Bill) -> None:
     console.print(Text(f"[budget]        {', '.join(f'{key} {cap:g}' for key, cap in caps.items())}: {within}"))
     for row in found.budget["exceeded"]:
         console.print(Text(f"  {row['said']}\n  → {row['remedy']}", "bold red"), soft_wrap=True)
+
+
+def prospect(found: Prospect, cloud: Cloud, stack: str) -> None:
+    """What a deployment asks before it begins: the checks, the changes, the cost."""
+    console = Console(highlight=False)
+    console.print(Text(f"{stack} to {cloud.name}", "bold"), soft_wrap=True)
+    findings(found.findings)
+    for line in found.plan.lines():
+        console.print(Text(line), soft_wrap=True)
+    costs, caps = found.bill, found.bill.budget
+    console.print(
+        Text(
+            f"cost           about ${costs.run['usd']:.2f} a run (cap {caps['run_usd']:g}), "
+            f"${costs.idle['month_usd']:.2f} a month idle, ${costs.month['usd']:.2f} a month in use "
+            f"(cap {caps['month_usd']:g}); lab cost says how"
+        ),
+        soft_wrap=True,
+    )
+
+
+def outputs(found: Mapping[str, str]) -> None:
+    """The outputs of a deployed stack."""
+    _table(Console(highlight=False), "outputs", ("name", "value"), [{"name": k, "value": v} for k, v in found.items()])
 
 
 def devices(rows: Sequence[Mapping[str, Any]]) -> None:

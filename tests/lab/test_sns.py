@@ -14,6 +14,8 @@ from moto.awslambda.models import LambdaFunction
 from moto.sns.models import Subscription
 
 from lab import assembly, awslambda, sns
+from lab.cloud import Cloud
+from lab.destroy import Destruction
 from lab.engine import Engine
 
 Until = Callable[[Callable[[], Any]], Any]
@@ -69,11 +71,8 @@ def stack(engine: Engine, synthesized: Path) -> Iterator[str]:
     loaded = assembly.load(synthesized)
     assembly.deploy(engine, loaded)
     yield str(loaded.settings["prefix"])
-    for bucket in engine.client("s3").list_buckets(Prefix=loaded.settings["prefix"])["Buckets"]:
-        versions = engine.client("s3").list_object_versions(Bucket=bucket["Name"]).get("Versions", [])
-        for row in versions:
-            engine.client("s3").delete_object(Bucket=bucket["Name"], Key=row["Key"], VersionId=row["VersionId"])
-    engine.client("cloudformation").delete_stack(StackName=loaded.stack)
+    cloud = Cloud(engine.region, engine.account, "test", engine)
+    Destruction(cloud, loaded.stack, loaded.settings["prefix"], loaded.template, lambda text: None).run()
     (engine.root / "assembly.sha256").unlink(missing_ok=True)
 
 
@@ -111,5 +110,3 @@ def test_when_the_budget_is_spent_the_endpoint_of_the_stack_is_deleted(
     topic = f"arn:aws:sns:{engine.region}:{engine.account}:{stack}-spent"
     engine.client("sns").publish(TopicArn=topic, Message="AWS Budget Notification", Subject="AWS Budgets")
     until(lambda: not client.list_endpoints(NameContains=name)["Endpoints"])
-    client.delete_endpoint_config(EndpointConfigName=name)
-    client.delete_model(ModelName=name)

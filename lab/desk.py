@@ -32,11 +32,17 @@ class Desk:
         self.devices: dict[str, Device] = {}
         plane.muster = self.muster
         plane.deliver = self.deliver
+        plane.dismiss = self.dismiss
 
     def deliver(self, execution: Execution) -> None:
         """A deployment reaches its device."""
         if execution.thing in self.devices:
             self.devices[execution.thing].accept(execution)
+
+    def dismiss(self, thing: str) -> None:
+        """A core device that is deleted is switched off: nothing else could end it, and a new stack has a new one."""
+        if thing in self.devices:
+            self.devices.pop(thing).stop()
 
     def muster(self, deployment: Deployment) -> None:
         """Before a deployment to a stack's group: the stack's cores are there, each in the groups that exist so far."""

@@ -75,6 +75,7 @@ class ControlPlane(ComponentStore):
         self.pace = jobs.pace()
         self.muster: Callable[[Deployment], None] = lambda deployment: None
         self.deliver: Callable[[Execution], None] = lambda execution: None
+        self.dismiss: Callable[[str], None] = lambda thing: None
 
     # Deployments
 

@@ -164,7 +164,9 @@ class GreengrassV2Response(BaseResponse):  # type: ignore[misc]
         return ActionResult({**_core(found), "coreVersion": found.version, "tags": found.tags})
 
     def delete_core_device(self) -> ActionResult:
-        plane().cores.pop(plane().core(self._after("coreDevices")).thing)
+        thing = plane().core(self._after("coreDevices")).thing
+        plane().cores.pop(thing)
+        plane().dismiss(thing)
         return ActionResult({})
 
     def list_effective_deployments(self) -> ActionResult:

@@ -16,7 +16,7 @@ from lab.destroy import Destruction
 from lab.engine import Engine
 from lab.inventory import Scope
 
-Deploy = Callable[..., str]
+MANIFEST = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}
 TABLE = {
     "AttributeDefinitions": [{"AttributeName": "a", "AttributeType": "S"}],
     "KeySchema": [{"AttributeName": "a", "KeyType": "HASH"}],
@@ -156,8 +156,9 @@ def test_ten_kinds_of_things_that_the_flow_makes_are_each_removed_and_named(clou
     cloud.client("greengrassv2").create_component_version(inlineRecipe=json.dumps(recipe).encode())
     sagemaker.create_model_package_group(ModelPackageGroupName=f"{prefix}-models")
     sagemaker.create_model_package(ModelPackageGroupName=f"{prefix}-models", ModelApprovalStatus="Approved")
-    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName=f"{prefix}-config", ProductionVariants=[variant])
+    ecr = cloud.client("ecr")
+    ecr.create_repository(repositoryName=f"{prefix}-serve")
+    ecr.put_image(repositoryName=f"{prefix}-serve", imageManifest=json.dumps(MANIFEST), imageTag="t1")
     iot.create_thing(thingName=f"{prefix}-device")
     certificate = iot.create_keys_and_certificate(setAsActive=True)
     iot.attach_thing_principal(thingName=f"{prefix}-device", principal=certificate["certificateArn"])
@@ -175,7 +176,7 @@ def test_ten_kinds_of_things_that_the_flow_makes_are_each_removed_and_named(clou
         f"Greengrass component {prefix}.Model 1.0.0",
         f"model package {prefix}-models/1",
         f"model package group {prefix}-models",
-        f"endpoint configuration {prefix}-config",
+        f"container image {prefix}-serve:t1",
         f"IoT thing {prefix}-device",
         f"IoT certificate {certificate['certificateId']}",
         f"log group /aws/lambda/{prefix}-old",
@@ -183,8 +184,9 @@ def test_ten_kinds_of_things_that_the_flow_makes_are_each_removed_and_named(clou
         f"scaling target endpoint/{prefix}-endpoint/variant/live",
     ):
         assert name in outcome.removed
-    assert outcome.left == [f"S3 bucket {prefix}-data"], "the bucket itself was the stack's to remove"
+    assert outcome.left == [f"S3 bucket {prefix}-data", f"ECR repository {prefix}-serve"], "a stack would remove these"
     s3.delete_bucket(Bucket=f"{prefix}-data")
+    ecr.delete_repository(repositoryName=f"{prefix}-serve")
     cloud.client("iam").delete_role(RoleName="x" + prefix)
     assert destruction(cloud, prefix, {}).run().left == []
 
@@ -282,13 +284,13 @@ def test_a_name_is_the_labs_when_a_part_of_it_begins_with_the_prefix(name: str, 
     assert Scope("ml-lab-dev", ("ml-lab-dev-two",)).owns(name) is owned
 
 
-def test_the_labs_own_stack_goes_whole(engine: Engine, cloud: Cloud, synthesized: Path) -> None:
+def test_the_labs_own_stack_goes_whole_and_comes_again(engine: Engine, cloud: Cloud, synthesized: Path) -> None:
     loaded = assembly.load(synthesized)
-    assembly.deploy(engine, loaded)
     prefix = str(loaded.settings["prefix"])
-    outcome = Destruction(cloud, loaded.stack, prefix, loaded.template, lambda text: None).run()
-    assert outcome.left == [] and outcome.kept == []
-    assert f"Greengrass core device {prefix}-desk-1" in outcome.removed
-    found = inventory.survey(cloud, Scope(prefix), destroy.EVERY).found
-    assert [str(one) for one in found if one.kind != inventory.TAGGED.name] == []
-    (engine.root / "assembly.sha256").unlink(missing_ok=True)
+    for _ in range(2):
+        assembly.deploy(engine, loaded)
+        outcome = Destruction(cloud, loaded.stack, prefix, loaded.template, lambda text: None).run()
+        assert outcome.left == [] and outcome.kept == []
+        assert f"Greengrass core device {prefix}-desk-1" in outcome.removed
+        found = inventory.survey(cloud, Scope(prefix), destroy.EVERY).found
+        assert [str(one) for one in found if one.kind != inventory.TAGGED.name] == []

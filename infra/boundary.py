@@ -7,6 +7,8 @@ to choose, and away from identities, policies of keys and buckets, audit trails,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import Construct
@@ -21,10 +23,11 @@ BY_REGION = "these services choose ids themselves or take no resource; the regio
 class Boundary(Construct):
     """The managed policy, set as the boundary of every role below `scope`, those of a later CDK construct included."""
 
-    def __init__(self, scope: Construct, id: str, *, names: Names) -> None:
+    def __init__(self, scope: Construct, id: str, *, names: Names, more: Sequence[Allow] = ()) -> None:
+        """`more` is what a role of this stack may reach outside of it."""
         super().__init__(scope, id)
         self._names = names
-        limits = [*self._ours(), self._regional(), *self._identities()]
+        limits = [*self._ours(), self._regional(), *self._identities(), *more]
         self.policy = iam.ManagedPolicy(
             self,
             "Policy",

@@ -142,6 +142,7 @@ FEEDBACK = _function("feedback")
 LABELLING = _function("labelling")
 PROVISION = _function("provision")
 HALT = _function("halt")
+PROMOTE = _function("promote")
 ETL = Bundle(name="etl", runtime="glue", entries=_jobs("etl"))
 TRAIN = Bundle(name="train", runtime="job", entries=_jobs("train"), form="tar.gz")
 PROCESSING = Bundle(
@@ -160,6 +161,6 @@ EDGE = Bundle(
 )
 
 ALL = (
-    *(GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, LABELLING, PROVISION, HALT),
+    *(GATE, REGISTER, RELEASE, VERDICT, FAILURE, FEEDBACK, LABELLING, PROVISION, HALT, PROMOTE),
     *(ETL, TRAIN, PROCESSING, SERVE, EDGE),
 )

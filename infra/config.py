@@ -41,6 +41,7 @@ FORMAT = Literal[
 ]  # fmt: skip
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+$", max_length=200)]
 Account = Annotated[str, Field(pattern=r"^\d{12}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Loss = Annotated[float, Field(ge=0.0)]
@@ -232,6 +233,21 @@ class Budget(Table):
     email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
 
 
+class Delivery(Table):
+    """`[delivery]`: what deploys the stack from a repository; nothing does, unless one is named.
+
+    `github` is `owner/name`: its workflows get a role without keys. `provider` is "existing" where the account has
+    GitHub's identity provider already, for there can be one only. Without GitHub, a CodePipeline: `connection` is the
+    ARN of a CodeConnections connection, `repository` its `group/name`, `branch` what is deployed from it.
+    """
+
+    github: Repository | None = None
+    provider: Literal["create", "existing"] = "create"
+    connection: Annotated[str, Field(pattern=r"^arn:[a-z-]+:code(star-)?connections:")] | None = None
+    repository: Repository | None = None
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]+$", max_length=200)] = "main"
+
+
 class Place(Table):
     """Where an environment of the same lab lies, and from which one it takes models."""
 
@@ -263,6 +279,7 @@ class Settings(Table):
     edge: Edge = Edge()
     budget: Budget = Budget()
     security: Security = Security()
+    delivery: Delivery = Delivery()
     _places: dict[str, Place] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -296,6 +313,15 @@ class Settings(Table):
         for key, asked in (("max_instances", serving.max_instances > 1), ("capture_percent", serving.capture_percent)):
             if serving.serverless and asked:
                 raise ValueError(f"[serving] {key} needs serverless = false; SageMaker has it for instances alone")
+        return self
+
+    @model_validator(mode="after")
+    def _one_thing_deploys(self) -> Settings:
+        delivery = self.delivery
+        if delivery.github and delivery.connection:
+            raise ValueError("[delivery] names github and connection; one of them deploys")
+        if bool(delivery.connection) != bool(delivery.repository):
+            raise ValueError("[delivery] connection and repository come together: both, or neither")
         return self
 
     @model_validator(mode="after")
@@ -407,6 +433,12 @@ def parse(
         own = own_tables(str(named), own)
     settings = _validated(environments.merged(own, over or {}), where)
     settings._places.update({name: one.place for name, one in made.items()})
+    source = settings.places.get(settings.lab.promote_from or "")
+    if source and settings.security.network == "vpc" and source.region != settings.lab.region:
+        raise ConfigError(
+            f'{where}: [security] network = "vpc" has no route to {source.region}, where promote_from = '
+            f"'{source.name}' lies; both in one region, or network = \"none\""
+        )
     for place in settings.places.values():
         if place.promote_from and place.promote_from not in {*settings.places} - {place.name}:
             known = ", ".join(sorted(name for name in settings.places if name != place.name)) or "none"

@@ -101,6 +101,13 @@ class Network(Construct):
             ),
         ]
 
+    def also_read(self, objects: Sequence[str]) -> None:
+        """Opens S3's door to these objects of another account, to be read; it has no other foreign bucket behind it."""
+        if self.is_private:
+            more = _own_account(["s3:GetObject"], {})["Statement"][0]
+            own = self._s3.policy_document
+            self._s3.policy_document = {**own, "Statement": [*own["Statement"], {**more, "Resource": list(objects)}]}
+
     def _private(self, key: kms.IKey) -> None:
         self._vpc = ec2.CfnVPC(self, "Vpc", cidr_block=CIDR, enable_dns_hostnames=True, enable_dns_support=True)
         self._record(key)
@@ -120,8 +127,7 @@ class Network(Construct):
             self.subnets.append(subnet.ref)
         self.zone = Fn.select(0, Fn.get_azs(self._names.region))
         self._groups()
-        for service in GATEWAYS:
-            self._gateway(service, table.ref)
+        self._s3, _ = (self._gateway(service, table.ref) for service in GATEWAYS)
         for service, prefix in INTERFACES.items():
             self._interface(service, f"com.amazonaws.{self._names.region}.{service}", [f"{prefix}:*"])
         if self._settings.train.mlflow:
@@ -184,8 +190,8 @@ class Network(Construct):
                 **ports,
             )
 
-    def _gateway(self, service: str, table: str) -> None:
-        ec2.CfnVPCEndpoint(
+    def _gateway(self, service: str, table: str) -> ec2.CfnVPCEndpoint:
+        return ec2.CfnVPCEndpoint(
             self,
             _id(service),
             vpc_id=self._vpc.ref,

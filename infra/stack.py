@@ -9,17 +9,20 @@ from typing import Any
 from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
-from infra import bundles, images, pins
+from infra import bundles, delivery, images, pins, promotion
 from infra.audit import Audit
 from infra.boundary import Boundary
+from infra.codepipeline import Pipeline
 from infra.config import Settings
 from infra.decisions import Decisions
+from infra.delivery import GitHub
 from infra.encryption import Encryption
 from infra.fleet import Fleet
 from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
 from infra.network import Network
+from infra.promotion import Promotion
 from infra.provisioning import Provisioning
 from infra.serving import Serving
 from infra.staging import Staging
@@ -36,7 +39,12 @@ class LabStack(Stack):
         self._settings, self._staging = settings, staging
         region = settings.lab.region
         self._names = names = Names(settings.prefix, region)
-        Boundary(self, "Boundary", names=names)
+        Boundary(
+            self,
+            "Boundary",
+            names=names,
+            more=[*promotion.reads(settings), *delivery.reach(settings, names)],
+        )
         key = Encryption(self, "Encryption", settings=settings, names=names).key
         network = Network(self, "Network", settings=settings, names=names, key=key)
         lake = Lake(self, "Lake", settings=settings, names=names, key=key, network=network, staging=staging)
@@ -103,6 +111,24 @@ class LabStack(Stack):
             functions=[*decisions.all.values(), provisioning.hook],
             endpoint=serving.endpoint_name,
         )
+        promotion.share(settings=settings, names=names, lake=lake, training=training)
+        if settings.lab.promote_from:
+            taking = Promotion(
+                self,
+                "Promotion",
+                settings=settings,
+                names=names,
+                lake=lake,
+                network=network,
+                training=training,
+                image=serve,
+                staging=staging,
+            )
+            self._output("PromoteFunction", taking.function.name)
+        if settings.delivery.github:
+            GitHub(self, "GitHub", settings=settings, names=names)
+        if settings.delivery.connection:
+            Pipeline(self, "Delivery", settings=settings, names=names, lake=lake)
         self._output("DataBucket", lake.data.bucket_name)
         self._output("ArtifactBucket", lake.artifacts.bucket_name)
         self._output("LogBucket", lake.logs.bucket_name)

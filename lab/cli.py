@@ -17,7 +17,7 @@ from lab.call import Call, answer, environment_option, json_option, print_json
 from lab.cli_cloud import cost, deploy, destroy
 from lab.cli_device import device
 from lab.cli_label import label
-from lab.cli_new import new, upgrade
+from lab.cli_new import new, promote, upgrade
 
 if TYPE_CHECKING:
     from lab.errors import LabError
@@ -350,6 +350,7 @@ lab.add_command(destroy)
 lab.add_command(device)
 lab.add_command(label)
 lab.add_command(new)
+lab.add_command(promote)
 lab.add_command(upgrade)
 
 

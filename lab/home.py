@@ -49,16 +49,25 @@ class Home:
         return self.root / "synth"
 
     def region(self, over: Mapping[str, Mapping[str, Any]] | None = None) -> str:
-        """The region of lab.toml, known before synthesis, which says what is wrong with the file; `over` goes first."""
+        """The region of lab.toml; `over` goes first."""
+        return str(self._lab(over)["region"])
+
+    def prefix(self) -> str:
+        """What the stack and every resource in it are named after, such as `ml-lab-dev`."""
+        lab = self._lab(None)
+        return f"{lab['name']}-{lab['environment']}"
+
+    def _lab(self, over: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+        """`[lab]` before synthesis, which owns the schema and says what is wrong with the file."""
         chosen = dict((over or {}).get("lab", {}))
         try:
             tables = tomllib.loads(self.config.read_text(encoding="utf-8"))
             table = dict(tables.get("lab", {}))
             name = chosen.get("environment") or self.environment or table.get("environment", "dev")
-            chosen = {**table, **tables.get("environments", {}).get(name, {}), **chosen}
+            chosen = {**table, **tables.get("environments", {}).get(name, {}), "environment": name, **chosen}
         except (OSError, ValueError, TypeError, AttributeError):
             pass
-        return str(chosen.get("region", "us-east-1"))
+        return {"name": "ml-lab", "environment": "dev", "region": "us-east-1", **chosen}
 
     def runs_newest_first(self) -> list[Path]:
         """Run folders that hold a whole record, newest first."""

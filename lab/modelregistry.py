@@ -1,7 +1,8 @@
 """The model registry numbers versions, waits for approval and tells EventBridge.
 
 Covers: model packages in groups (version numbers never given twice, ClientToken, PendingManualApproval by default),
-update, delete, and the EventBridge event "SageMaker Model Package State Change" on creation, update and deletion.
+update, delete, a group's policy (kept and read back), and the EventBridge event "SageMaker Model Package State Change"
+on creation, update and deletion.
 Does not cover: validation jobs, marketplace packages, model cards of a version.
 """
 
@@ -48,6 +49,9 @@ def install(engine: Engine) -> None:
         "update_model_package": update,
         "delete_model_package": delete,
         "delete_model_package_group": _delete_group,
+        "put_model_package_group_policy": _put_policy,
+        "get_model_package_group_policy": _get_policy,
+        "delete_model_package_group_policy": _delete_policy,
     }
     for name, operation in operations.items():
         setattr(SageMakerResponse, name, operation)
@@ -161,6 +165,34 @@ def _delete_group(response: SageMakerResponse) -> ActionResult:
     if _versions(backend, name):
         raise ConflictException(f"Model Package Group {name} has model packages; delete them first")
     del backend.model_package_groups[name]
+    return EmptyResult()
+
+
+def _group_of(response: SageMakerResponse) -> tuple[Any, dict[str, Any]]:
+    request: dict[str, Any] = json.loads(response.body)
+    name = request["ModelPackageGroupName"].rpartition("/")[2]
+    group = response.sagemaker_backend.model_package_groups.get(name)
+    if group is None:
+        raise ValidationError(message=f"Model Package Group {name} does not exist.")
+    return group, request
+
+
+def _put_policy(response: SageMakerResponse) -> ActionResult:
+    group, request = _group_of(response)
+    group.lab_policy = request["ResourcePolicy"]
+    return ActionResult({"ModelPackageGroupArn": group.arn})
+
+
+def _get_policy(response: SageMakerResponse) -> ActionResult:
+    group, _ = _group_of(response)
+    if not getattr(group, "lab_policy", None):
+        raise ValidationError(message=f"Cannot find resource policy for {group.arn}.")
+    return ActionResult({"ResourcePolicy": group.lab_policy})
+
+
+def _delete_policy(response: SageMakerResponse) -> ActionResult:
+    group, _ = _group_of(response)
+    group.lab_policy = None
     return EmptyResult()
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from lab import resources_access, resources_compute, resources_data, resources_edge, resources_network, resources_watch
+from lab import (
+    resources_access,
+    resources_compute,
+    resources_data,
+    resources_delivery,
+    resources_edge,
+    resources_network,
+    resources_watch,
+)
 from lab.resource import Kind
 
 # What CDK adds when its metadata is on; AWS makes nothing of it either.
@@ -23,6 +31,7 @@ KINDS: dict[str, Kind] = {
         *resources_access.KINDS,
         *resources_compute.KINDS,
         *resources_data.KINDS,
+        *resources_delivery.KINDS,
         *resources_edge.KINDS,
         *resources_network.KINDS,
         *resources_watch.KINDS,

@@ -159,8 +159,14 @@ def _read_project(made: Made) -> Properties:
 
 
 def _make_packages(site: Site, wanted: Properties) -> str:
-    site.call("sagemaker", "create_model_package_group", wanted)
-    return str(wanted["ModelPackageGroupName"])
+    plain = {key: value for key, value in wanted.items() if key != "ModelPackageGroupPolicy"}
+    site.call("sagemaker", "create_model_package_group", plain)
+    name = str(wanted["ModelPackageGroupName"])
+    if "ModelPackageGroupPolicy" in wanted:
+        policy = document(wanted["ModelPackageGroupPolicy"])
+        given = {"ModelPackageGroupName": name, "ResourcePolicy": policy}
+        site.call("sagemaker", "put_model_package_group_policy", given)
+    return name
 
 
 def _packages_arn(made: Made) -> str:
@@ -170,7 +176,23 @@ def _packages_arn(made: Made) -> str:
 def _read_packages(made: Made) -> Properties:
     found = made.site.call("sagemaker", "describe_model_package_group", {"ModelPackageGroupName": made.id})
     tags = made.site.call("sagemaker", "list_tags", {"ResourceArn": found["ModelPackageGroupArn"]})["Tags"]
-    return {**found, "Tags": tags}
+    return {**found, "Tags": tags, "ModelPackageGroupPolicy": _packages_policy(made)}
+
+
+def _packages_policy(made: Made) -> str | None:
+    if "ModelPackageGroupPolicy" not in made.properties:
+        return None
+    given = {"ModelPackageGroupName": made.id}
+    return str(made.site.call("sagemaker", "get_model_package_group_policy", given)["ResourcePolicy"])
+
+
+def _change_packages(made: Made, wanted: Properties) -> None:
+    given = {"ModelPackageGroupName": made.id}
+    if "ModelPackageGroupPolicy" in wanted:
+        policy = document(wanted["ModelPackageGroupPolicy"])
+        made.site.call("sagemaker", "put_model_package_group_policy", {**given, "ResourcePolicy": policy})
+    elif "ModelPackageGroupPolicy" in made.properties:
+        made.site.call("sagemaker", "delete_model_package_group_policy", given)
 
 
 KINDS = (
@@ -240,14 +262,17 @@ KINDS = (
     ),
     Kind(
         "AWS::SageMaker::ModelPackageGroup",
-        frozenset({"ModelPackageGroupDescription", "ModelPackageGroupName", "Tags"}),
+        frozenset({"ModelPackageGroupDescription", "ModelPackageGroupName", "ModelPackageGroupPolicy", "Tags"}),
         _make_packages, _read_packages,
         lambda made: made.site.call(
             "sagemaker", "delete_model_package_group", {"ModelPackageGroupName": made.id}
         ),
+        _change_packages,
         attributes={"ModelPackageGroupArn": _packages_arn},
         keeps=True,
         how="executed",
-        note="Versions, approval and the approval event.",
+        note="Versions, approval and the approval event. The group's policy, for other accounts, is kept and read "
+        "back: the desk has one account.",
+        fixed=frozenset({"ModelPackageGroupName"}),
     ),
 )  # fmt: skip

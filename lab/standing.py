@@ -58,6 +58,7 @@ FREE = {
     "AWS::EC2::SubnetRouteTableAssociation": "free",
     "AWS::EC2::VPC": "free",
     "AWS::EC2::VPCGatewayAttachment": "free",
+    "AWS::CodePipeline::Pipeline": "billed by the minute of an execution",
     "AWS::ECR::Repository": "billed by GB of images stored",
     "AWS::Events::Rule": "events of AWS services and schedules are free",
     "AWS::Glue::Database": "the first million objects of the catalogue are free",

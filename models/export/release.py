@@ -104,10 +104,16 @@ def released(
         "contract": contract.document(),
         "machine": platform.machine(),
         "artifacts": rows,
+        "files": {str(path.relative_to(folder)): package.sha256(path) for path in _shipped(folder)},
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     return manifest
+
+
+def _shipped(folder: Path) -> list[Path]:
+    """Every file of a release but its manifest."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
 
 
 def version_of(model_dir: Path) -> str:

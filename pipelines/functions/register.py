@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 
 from pipelines.functions import documents
-from pipelines.functions.registry import Registration
+from pipelines.functions.registry import Registration, digest_of
 
 MEDIA = ["image/png", "image/jpeg", "text/csv", "application/x-npy", "application/json"]
 
@@ -52,20 +52,28 @@ def register(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     bucket, run = event["bucket"], event["run"]
     manifest = documents.read(here.s3, bucket, f"runs/{run}/export/export.json")
     version = str(manifest["version"])
-    there = _registered(here, version)
-    if there is not None:
-        return there
     registration = Registration(
         run=run,
         version=version,
         checkpoint=event["checkpoint"],
         manifest=f"s3://{bucket}/releases/{version}/manifest.json",
+        digest=digest_of(manifest),
     )
+    return ensure(here, registration, manifest)
+
+
+def ensure(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The package of a version, made if it is not there, in the words of the answer."""
+    there = registered(here, registration.version)
+    if there is not None:
+        return there
     made = here.sagemaker.create_model_package(**_request(here, registration, manifest))
-    return {"model_package": made["ModelPackageArn"], "version": version, "approval": "PendingManualApproval"}
+    approval = "PendingManualApproval"
+    return {"model_package": made["ModelPackageArn"], "version": registration.version, "approval": approval}
 
 
-def _registered(here: Runtime, version: str) -> dict[str, Any] | None:
+def registered(here: Runtime, version: str) -> dict[str, Any] | None:
+    """The package of a version that is there, whatever was decided about it; None when none is."""
     pages = here.sagemaker.get_paginator("list_model_packages").paginate(
         ModelPackageGroupName=here.group, SortBy="CreationTime", SortOrder="Descending"
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import hashlib
+import json
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 
@@ -15,29 +17,37 @@ class Registration:
     """The customer metadata of one package.
 
     `run` is the flow's execution, `version` the release's, `checkpoint` the S3 URI of the training job's model.tar.gz,
-    `manifest` that of the release's manifest.json. CustomerMetadataProperties takes 256 characters of letters, digits
-    and `_.:/=+-@` for each.
+    `manifest` that of the release's manifest.json, `digest` what `digest_of` gives for that ("" where the package is
+    older than digests): who approves the package approves these files and no others. CustomerMetadataProperties takes
+    256 characters of letters, digits and `_.:/=+-@` for each.
     """
 
     run: str
     version: str
     checkpoint: str
     manifest: str
+    digest: str = ""
 
     def metadata(self) -> dict[str, str]:
         """As CustomerMetadataProperties."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
     @classmethod
     def of(cls, package: dict[str, Any]) -> Registration:
         """Of a package as DescribeModelPackage returns it. Raises RegistryError."""
         found = package.get("CustomerMetadataProperties", {})
-        missing = [field.name for field in fields(cls) if not found.get(field.name)]
+        missing = [field.name for field in fields(cls) if field.default is MISSING and not found.get(field.name)]
         if missing:
             arn = package.get("ModelPackageArn", "the model package")
             raise RegistryError(f"{arn} was not registered by the flow: its metadata has no '{missing[0]}'")
-        return cls(**{field.name: found[field.name] for field in fields(cls)})
+        return cls(**{field.name: found[field.name] for field in fields(cls) if field.name in found})
 
     def below_release(self, path: str) -> str:
         """The S3 URI of one artefact of this release."""
         return f"{self.manifest.rpartition('/')[0]}/{path}"
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    """Hex SHA-256 of what a release is: its version, its weights, every file by its own digest."""
+    known = {key: manifest[key] for key in ("version", "model_sha256", "files")}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

@@ -52,7 +52,7 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"train": {"compile": True}}, "[train] compile = True is not allowed; allowed: auto, on, off"),
         (
             {"trian": {}},
-            "lab.toml: [trian] is unknown; allowed: budget, data, edge, environments, gate, lab, security, serving",
+            "lab.toml: [trian] is unknown; allowed: budget, data, delivery, edge, environments, gate, lab, security",
         ),
         ({"gate": {"acuracy": 0.9}}, "lab.toml: [gate] acuracy is unknown; allowed: accuracy, auroc"),
         ({"gate": {"accuracy": 95}}, "lab.toml: [gate] accuracy = 95 is not allowed; input should be less than"),
@@ -180,6 +180,12 @@ def test_one_file_gives_each_environment_its_own_settings(several: str) -> None:
         "prod": "222222222222",
     }
     assert dev.places == prod.places and "environments" not in prod.resolved()
+
+
+def test_a_private_network_takes_no_model_from_another_region(several: str) -> None:
+    over = json.dumps({"security": {"network": "vpc"}, "serving": {"serverless": False}})
+    with pytest.raises(ConfigError, match="has no route to us-east-1, where promote_from = 'staging' lies"):
+        config.load({"LAB_CONFIG": several, "LAB_ENVIRONMENT": "prod", "LAB_OVERRIDES": over})
 
 
 def test_overrides_choose_an_environment_and_lie_over_it(several: str) -> None:

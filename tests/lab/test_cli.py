@@ -24,6 +24,7 @@ COMMANDS = [
     "invoke",
     "logs",
     "new",
+    "promote",
     "reject",
     "report",
     "run",

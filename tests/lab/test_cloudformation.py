@@ -220,3 +220,65 @@ def test_a_role_has_its_trust_and_its_policies(engine: Engine, deploy: Deploy, n
     deploy(Role=role("s3:PutObject"))
     found = engine.client("iam").get_role_policy(RoleName=name, PolicyName="work")["PolicyDocument"]
     assert found["Statement"][0]["Action"] == "s3:PutObject"
+
+
+def test_what_delivers_a_stack_and_shares_its_models_is_kept_and_read_back(
+    engine: Engine, deploy: Deploy, name: str
+) -> None:
+    """GitHub's identity provider, a pipeline, a model group's policy: made, changed, read through their services."""
+    who = {
+        "Statement": [
+            {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "codepipeline.amazonaws.com"}}
+        ]
+    }
+    role = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17", **who}}}
+    issuer = {
+        "Url": "https://token.example.com",
+        "ClientIdList": ["sts.amazonaws.com"],
+        "Tags": [{"Key": "a", "Value": "b"}],
+    }
+    look = {
+        "Sid": "Look",
+        "Effect": "Allow",
+        "Principal": {"AWS": "222222222222"},
+        "Action": "sagemaker:ListModelPackages",
+    }
+
+    def group(**more: Any) -> dict[str, Any]:
+        return {"Type": "AWS::SageMaker::ModelPackageGroup", "Properties": {"ModelPackageGroupName": name, **more}}
+
+    def pipeline(branch: str) -> dict[str, Any]:
+        def action(category: str, provider: str, **more: Any) -> dict[str, Any]:
+            kind = {"Category": category, "Owner": "AWS", "Provider": provider, "Version": "1"}
+            return {"Name": provider, "ActionTypeId": kind, **more}
+
+        source = {"FullRepositoryId": "a/b", "BranchName": branch, "ConnectionArn": "arn:aws:codeconnections:x"}
+        taken = action("Source", "CodeStarSourceConnection", Configuration=source, OutputArtifacts=[{"Name": "source"}])
+        given = {
+            "Name": name,
+            "RoleArn": {"Fn::GetAtt": ["Role", "Arn"]},
+            "PipelineType": "V2",
+            "ExecutionMode": "QUEUED",
+            "ArtifactStore": {"Type": "S3", "Location": "a-bucket", "EncryptionKey": {"Id": "a-key", "Type": "KMS"}},
+            "Stages": [
+                {"Name": "Source", "Actions": [taken]},
+                {"Name": "Approve", "Actions": [action("Approval", "Manual")]},
+            ],
+            "Tags": [{"Key": "lab", "Value": "x"}],
+        }
+        return {"Type": "AWS::CodePipeline::Pipeline", "Properties": given}
+
+    provider = {"Type": "AWS::IAM::OIDCProvider", "Properties": issuer}
+    shared = group(ModelPackageGroupPolicy={"Version": "2012-10-17", "Statement": [look]})
+    out = {"Provider": {"Fn::GetAtt": ["Provider", "Arn"]}, "Pipeline": {"Ref": "Pipeline"}}
+    found = deploy(out, Role=role, Provider=provider, Group=shared, Pipeline=pipeline("main"))
+    assert found["Provider"].endswith(":oidc-provider/token.example.com") and found["Pipeline"] == name
+    assert engine.client("codepipeline").get_pipeline(name=name)["pipeline"]["pipelineType"] == "V2"
+    sagemaker = engine.client("sagemaker")
+    policy = sagemaker.get_model_package_group_policy(ModelPackageGroupName=name)["ResourcePolicy"]
+    assert json.loads(policy)["Statement"] == [look]
+    deploy(out, Role=role, Provider=provider, Group=group(), Pipeline=pipeline("release"))
+    stages = engine.client("codepipeline").get_pipeline(name=name)["pipeline"]["stages"]
+    assert stages[0]["actions"][0]["configuration"]["BranchName"] == "release"
+    with pytest.raises(ClientError, match="Cannot find resource policy"):
+        sagemaker.get_model_package_group_policy(ModelPackageGroupName=name)

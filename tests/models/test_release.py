@@ -56,6 +56,9 @@ def test_a_release_has_a_manifest_and_a_package_for_every_target(released: Relea
     assert (manifest["schema"], manifest["run"]) == (1, "run-1")
     assert manifest["version"] == folder.name == release.version_of(trained)
     assert manifest["model_sha256"] == sha256(trained / "model.safetensors")
+    there = {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*") if path.is_file()}
+    del there["manifest.json"]
+    assert manifest["files"] == there and "endpoint/model.tar.gz" in there
     assert manifest["contract"] == Contract.load(trained / "contract.json").document()
     for path in ("endpoint/model.tar.gz", "edge-x86/model.zip", "endpoint/model.onnx", "edge-x86/model.onnx"):
         assert (folder / path).is_file()

@@ -90,6 +90,7 @@ def package(sagemaker: Any) -> Callable[..., str]:
             "version": VERSION,
             "checkpoint": f"s3://{BUCKET}/runs/run-1/train/run-1-train/output/model.tar.gz",
             "manifest": f"s3://{BUCKET}/releases/{VERSION}/manifest.json",
+            "digest": "0" * 64,
         }
         made = sagemaker.create_model_package(
             ModelPackageGroupName=GROUP,
@@ -101,7 +102,7 @@ def package(sagemaker: Any) -> Callable[..., str]:
                 "SupportedContentTypes": ["image/png"],
                 "SupportedResponseMIMETypes": ["application/json"],
             },
-            CustomerMetadataProperties={**known, **metadata},
+            CustomerMetadataProperties={key: value for key, value in {**known, **metadata}.items() if value},
         )
         return str(made["ModelPackageArn"])
 

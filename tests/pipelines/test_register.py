@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.functions import register
 from pipelines.functions.documents import DocumentError
+from pipelines.functions.registry import digest_of
 
 Event = Callable[[str], dict[str, Any]]
 MANIFEST = {
@@ -16,6 +17,7 @@ MANIFEST = {
     "model_sha256": "ab" * 32,
     "contract": {"dataset": "digits", "modality": "image", "task": "classification", "classes": ["0", "1"]},
     "artifacts": [{"target": "cloud-cpu", "format": "onnx-fp32", "chosen": True}],
+    "files": {"endpoint/model.tar.gz": "cd" * 32},
 }
 
 
@@ -41,6 +43,7 @@ def test_the_package_waits_for_approval_and_knows_where_it_comes_from(event: Eve
         "version": "1.0.42",
         "checkpoint": "s3://lake/runs/run-1/train/run-1-train/output/model.tar.gz",
         "manifest": "s3://lake/releases/1.0.42/manifest.json",
+        "digest": digest_of(MANIFEST),
     }
     container = package["InferenceSpecification"]["Containers"][0]
     assert container["Image"].endswith("/ml-lab-dev-serve:abc")

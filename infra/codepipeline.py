@@ -8,11 +8,12 @@ from typing import Any
 from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_codepipeline as codepipeline
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.config import Settings
-from infra.delivery import connection, may_deploy
+from infra.delivery import connection, deployer, may_deploy
 from infra.lake import Lake
 from infra.naming import Names
 from infra.permissions import Allow, role, service
@@ -54,21 +55,7 @@ class Pipeline(Construct):
             retention=logs.RetentionDays.THREE_MONTHS,
             removal_policy=RemovalPolicy.DESTROY,
         )
-        worker = role(
-            self,
-            f"{step.title()}Role",
-            trusts=service("codebuild.amazonaws.com", account=Aws.ACCOUNT_ID),
-            description=f"Runs {step} of the delivery",
-            allows=[
-                *self._artifacts,
-                Allow(
-                    actions=["logs:CreateLogStream", "logs:PutLogEvents"],
-                    on=[group.log_group_arn],
-                    why="a log stream's name is the build's; the group is this project's own",
-                ),
-                *(may_deploy(self._settings, self._names) if step == "deploy" else []),
-            ],
-        )
+        worker = self._worker(step, group)
         told = {"TORCH_INDEX": TORCH_INDEX, "LAB_ENVIRONMENT": self._settings.lab.environment}
         codebuild.CfnProject(
             self,
@@ -96,6 +83,20 @@ class Pipeline(Construct):
             ),
         )
         return name
+
+    def _worker(self, step: str, group: logs.LogGroup) -> iam.Role:
+        who = service("codebuild.amazonaws.com", account=Aws.ACCOUNT_ID)
+        says = f"Runs {step} of the delivery"
+        write_logs = Allow(
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+            on=[group.log_group_arn],
+            why="a log stream's name is the build's; the group is this project's own",
+        )
+        may = [*self._artifacts, write_logs]
+        if step != "deploy":
+            return role(self, f"{step.title()}Role", trusts=who, description=says, allows=may)
+        may += may_deploy(self._settings, self._names)
+        return deployer(self, "Deploy", names=self._names, trusts=who, description=says, allows=may)
 
     def _pipeline(self, projects: list[str]) -> None:
         delivery, key = self._settings.delivery, self._lake.key

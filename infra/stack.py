@@ -43,7 +43,7 @@ class LabStack(Stack):
             self,
             "Boundary",
             names=names,
-            more=[*promotion.reads(settings), *delivery.reach(settings, names)],
+            more=[*promotion.reads(settings), *delivery.reach(settings)],
         )
         key = Encryption(self, "Encryption", settings=settings, names=names).key
         network = Network(self, "Network", settings=settings, names=names, key=key)

@@ -67,36 +67,36 @@ def test_a_workflow_of_one_repository_in_one_environment_takes_the_role_and_no_o
 
 
 @pytest.mark.slow
-def test_the_role_deploys_through_the_bootstrap_stack_s_roles_and_holds_nothing_itself(github: Any) -> None:
+def test_the_role_asks_cloudformation_to_change_this_stack_and_holds_no_right_over_services(github: Any) -> None:
     (role,) = roles(github, "AssumeRoleWithWebIdentity")
-    assert actions(role) == {
-        "sts:AssumeRole",
-        "cloudformation:DescribeStacks",
-        "cloudformation:DescribeStackEvents",
-        "ssm:GetParameter",
+    assert {action.partition(":")[0] for action in actions(role)} == {
+        *("cloudformation", "ec2", "iam", "s3", "servicequotas", "ssm")
     }
-    taken = [
-        github.text(resource)
-        for statement in role["Policies"][0]["PolicyDocument"]["Statement"]
-        if statement["Action"] == "sts:AssumeRole"
-        for resource in statement["Resource"]
-    ]
-    assert len(taken) == 3 and all(":role/cdk-hnb659fds-" in one and "*" not in one for one in taken)
+    said = role["Policies"][0]["PolicyDocument"]["Statement"]
+    (passed,) = [one for one in said if one["Action"] == "iam:PassRole"]
+    assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
+    assert ":role/cdk-hnb659fds-cfn-exec-role-" in github.text(passed["Resource"])
+    (stack,) = [one for one in said if "cloudformation:ExecuteChangeSet" in one["Action"]]
+    assert github.text(stack["Resource"]).endswith(":stack/ml-lab-dev/*")
+    (objects,) = [one for one in said if "s3:PutObject" in one["Action"]]
+    assert ":::cdk-hnb659fds-assets-" in github.text(objects["Resource"])
 
 
 @pytest.mark.slow
-def test_the_boundary_lets_the_roles_of_the_delivery_deploy_and_is_closed_where_nothing_is_delivered(
+def test_a_role_that_deploys_has_a_boundary_of_its_own_and_no_other_role_may_ever_deploy(
     github: Any, pipeline: Any, assembly: Any
 ) -> None:
-    def within(made: Any) -> str:
-        (policy,) = made.of_type("AWS::IAM::ManagedPolicy").values()
-        return json.dumps(policy["PolicyDocument"])
-
-    assert "role/cdk-hnb659fds-deploy-role-" in within(github) and "UseConnection" not in within(github)
-    assert "role/cdk-hnb659fds-deploy-role-" in within(pipeline) and CONNECTION in within(pipeline)
-    assert "sts:AssumeRole" not in within(assembly)
-    # IAM's limit of a managed policy, white space aside.
-    assert all(len(re.sub(r"\s", "", within(made))) < 6144 for made in (github, pipeline))
+    for made in (github, pipeline):
+        policies = made.of_type("AWS::IAM::ManagedPolicy")
+        deploys = {name for name, policy in policies.items() if "ExecuteChangeSet" in json.dumps(policy)}
+        bounded = [
+            role for role in made.of_type("AWS::IAM::Role").values() if role["PermissionsBoundary"]["Ref"] in deploys
+        ]
+        assert len(bounded) == 1 and "cloudformation:ExecuteChangeSet" in actions(bounded[0])
+        # IAM's limit of a managed policy, white space aside.
+        assert all(len(re.sub(r"\s", "", json.dumps(policy))) < 6144 for policy in policies.values())
+    assert "ExecuteChangeSet" not in json.dumps(assembly.template)
+    assert CONNECTION in json.dumps(pipeline.of_type("AWS::IAM::ManagedPolicy"))
 
 
 @pytest.mark.slow
@@ -130,7 +130,9 @@ def test_without_github_a_pipeline_checks_asks_and_deploys(pipeline: Any, made: 
 @pytest.mark.slow
 def test_of_the_pipeline_s_roles_only_the_one_that_deploys_may_deploy(pipeline: Any) -> None:
     may = [
-        role["Description"] for role in pipeline.of_type("AWS::IAM::Role").values() if "sts:AssumeRole" in actions(role)
+        role["Description"]
+        for role in pipeline.of_type("AWS::IAM::Role").values()
+        if "iam:PassRole" in actions(role) and "codebuild" in json.dumps(role["AssumeRolePolicyDocument"])
     ]
     assert may == ["Runs deploy of the delivery"]
 

@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q
 
-.PHONY: help demo test check format bench install-bench clean
+.PHONY: help demo test check format bench install-bench second-opinion clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ install-bench: .venv/bench.stamp  ## every exporter, runtime and server that the
 
 bench: .venv/lab.stamp  ## the engine's own time, cold and warm (benchmarks/README.md)
 	@$(BIN)/python -m lab bench flow
+
+second-opinion: .venv/dev.stamp .venv-ministack/stamp  ## the template on ministack, an emulator that is not ours
+	@$(BIN)/python -m pytest -s tests/test_second_opinion.py
 
 clean:  ## forget every local run and build; .venv stays
 	@[ ! -d .lab ] || $(BIN)/python -m lab down --quiet
@@ -67,4 +70,11 @@ clean:  ## forget every local run and build; .venv stays
 .venv/dev.stamp: .venv/lab.stamp
 	@echo "Installing what the tests and notebooks use"
 	@$(PIP) -c requirements.lock -e '.[lab,notebooks,dev]'
+	@touch $@
+
+# An environment of its own: it pins another boto3, which its Lambda functions import too.
+.venv-ministack/stamp: Makefile
+	@echo "Installing ministack"
+	@[ -x .venv-ministack/bin/python ] || $(PYTHON) -m venv .venv-ministack
+	@.venv-ministack/bin/python -m pip install --disable-pip-version-check -q ministack==1.5.33 boto3==1.43.106
 	@touch $@

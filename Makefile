@@ -8,10 +8,11 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+CHECKOV := 3.3.30
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q
 
-.PHONY: help demo test check format bench install-bench second-opinion clean
+.PHONY: help demo test check audit format bench install-bench second-opinion clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +28,9 @@ check: .venv/dev.stamp  ## format, lint, types, architecture, fast tests
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q -m "not slow and not flow"
+
+audit: .venv/dev.stamp .venv-audit/checkov.stamp  ## cdk-nag, cfn-lint and checkov over the template, in either network
+	@$(BIN)/python -m pytest -q tests/infra/test_scanners.py
 
 format: .venv/dev.stamp  ## rewrite the sources in the house format
 	@$(BIN)/ruff format .
@@ -77,4 +81,11 @@ clean:  ## forget every local run and build; .venv stays
 	@echo "Installing ministack"
 	@[ -x .venv-ministack/bin/python ] || $(PYTHON) -m venv .venv-ministack
 	@.venv-ministack/bin/python -m pip install --disable-pip-version-check -q ministack==1.5.33 boto3==1.43.106
+	@touch $@
+
+# In an environment of its own: checkov pins an older boto3 than the lab's.
+.venv-audit/checkov.stamp: Makefile
+	@echo "Installing checkov"
+	@[ -x .venv-audit/bin/python ] || $(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --disable-pip-version-check -q checkov==$(CHECKOV)
 	@touch $@

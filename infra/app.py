@@ -58,9 +58,9 @@ def synthesize(settings: Settings, out: Path) -> None:
     """Writes template, assets and `lab.json` to `out`. Raises BundleError, PinError or Untagged."""
     # Importing the library starts its Node, which reads JSII_NODE: not before the settings hold.
     import aws_cdk
-    from cdk_nag import AwsSolutionsChecks
+    from cdk_nag import AwsSolutionsChecks, NIST80053R5Checks
 
-    from infra import tagging
+    from infra import accepted, tagging
     from infra.stack import LabStack
     from infra.staging import Staging
 
@@ -78,9 +78,10 @@ def synthesize(settings: Settings, out: Path) -> None:
     wanted = tagging.tags(settings)
     for name, value in wanted.items():
         aws_cdk.Tags.of(stack).add(name, value)
+    accepted.accept(stack, settings)
     tagged = tagging.Tagged(wanted)
     aws_cdk.Aspects.of(app).add(tagged, priority=aws_cdk.AspectPriority.READONLY)
-    aws_cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    aws_cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app), NIST80053R5Checks(app))
     app.synth()
     if tagged.lacking:
         more = f" (and {len(tagged.lacking) - 1} more)" if len(tagged.lacking) > 1 else ""

@@ -63,7 +63,9 @@ def draw(template: Template, settings: Settings, records: Sequence[Mapping[str, 
     """The bill of a template. `settings` is lab.toml as resolved, `records` the runs so far, newest first."""
     run = _run(template, records, table)
     still = standing.rows(template, table)
-    idle = [{"what": row.what, "service": row.service, "usd": row.month_usd, "how": row.how} for row in still]
+    idle: list[cost.Row] = [
+        {"what": row.what, "service": row.service, "usd": row.month_usd, "how": row.how} for row in still
+    ]
     used = [*_stored(use, table), *_devices(settings, use, table), *_endpoint(settings, use, table)]
     runs = [{**row, "usd": row["usd"] and row["usd"] * use.runs} for row in run["rows"]]
     month = [*idle, *used, *runs]

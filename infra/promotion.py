@@ -13,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from infra import bundles
-from infra.config import Place, Settings
+from infra.config import Settings
 from infra.functions import Function
 from infra.images import Image
 from infra.lake import Lake
@@ -21,6 +21,7 @@ from infra.naming import Names
 from infra.network import Network
 from infra.permissions import Allow
 from infra.staging import Staging
+from infra.tables import Place
 from infra.training import Training
 
 SHARED = ("releases/*", "runs/*/train/*/output/model.tar.gz")

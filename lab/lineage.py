@@ -21,7 +21,7 @@ from lab.errors import LabError
 from lab.gitrepo import Git, GitError
 
 RECORD = ".template.json"
-# As `[lab] name` in infra/config.py: a bucket's name must hold it.
+# As `[lab] name` in infra/tables.py: a bucket's name must hold it.
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST_NAME = 16
 # A remote that others reach too: a scheme, or ssh's user@host:path.

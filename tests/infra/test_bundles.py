@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 from packaging.requirements import Requirement
 
-from infra import bundles, config, pins
+from infra import bundles, pins, tables
 from infra.bundles import Bundle, BundleError
 from models.export import formats
 
@@ -134,7 +134,7 @@ def test_the_export_job_imports_what_its_runtime_lacks_only_inside_the_functions
     assert not [path for path, _, at_import in found if at_import]
 
 
-EVERY_FORMAT = get_args(config.FORMAT)
+EVERY_FORMAT = get_args(tables.FORMAT)
 
 
 @pytest.mark.parametrize("form", EVERY_FORMAT)

@@ -184,7 +184,7 @@ def test_one_file_gives_each_environment_its_own_settings(several: str) -> None:
 
 def test_a_private_network_takes_no_model_from_another_region(several: str) -> None:
     over = json.dumps({"security": {"network": "vpc"}, "serving": {"serverless": False}})
-    with pytest.raises(ConfigError, match="has no route to us-east-1, where promote_from = 'staging' lies"):
+    with pytest.raises(ConfigError, match=r"'vpc' has no route to us-east-1, where promote_from = 'staging' lies"):
         config.load({"LAB_CONFIG": several, "LAB_ENVIRONMENT": "prod", "LAB_OVERRIDES": over})
 
 

@@ -16,10 +16,13 @@ from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
 from infra.network import Network
-from infra.permissions import Allow
+from infra.permissions import Allow, seldom
 from infra.serving import Serving
 from infra.staging import Staging, object_arn
 from infra.training import Training
+
+FAILED = "called when a run fails, is refused, or ends by itself"
+AGAIN = "read when the groups have a deployment from an earlier release"
 
 
 class Decisions(Construct):
@@ -62,7 +65,13 @@ class Decisions(Construct):
         return Allow(actions=["lambda:InvokeFunction"], on=[arns[name] for name in functions])
 
     def _function(
-        self, bundle: Bundle, *, environment: Mapping[str, str], allows: Sequence[Allow], description: str
+        self,
+        bundle: Bundle,
+        *,
+        environment: Mapping[str, str],
+        allows: Sequence[Allow],
+        description: str,
+        unused: str = "",
     ) -> Function:
         return Function(
             self,
@@ -73,7 +82,8 @@ class Decisions(Construct):
             key=self._lake.key,
             network=self._network,
             environment=environment,
-            allows=[*allows, self._lake.use_key()],
+            allows=allows,
+            unused=unused,
             description=description,
         )
 
@@ -84,7 +94,7 @@ class Decisions(Construct):
                 "GATE": json.dumps(settings.resolved()["gate"], sort_keys=True),
                 "TARGETS": json.dumps(settings.resolved()["targets"], sort_keys=True),
             },
-            allows=[self._lake.read("runs/"), self._lake.list_keys("runs/"), self._lake.write("runs/")],
+            allows=[self._lake.read("runs/"), self._lake.write("runs/"), self._lake.use_key()],
             description="Holds a run's figures against the success criteria",
         )
 
@@ -95,9 +105,10 @@ class Decisions(Construct):
             environment={"PACKAGE_GROUP": self._group, "SERVE_IMAGE": image.uri},
             allows=[
                 self._lake.read("runs/", "releases/"),
-                self._lake.list_keys("runs/", "releases/"),
-                Allow(actions=["sagemaker:CreateModelPackage", "sagemaker:ListModelPackages"], on=[group_arn]),
-                self._packages("CreateModelPackage", "DescribeModelPackage", "AddTags"),
+                Allow(actions=["sagemaker:CreateModelPackage"], on=[group_arn]),
+                self._lake.read_key(),
+                self._packages("CreateModelPackage", "ListModelPackages"),
+                *seldom([self._packages("DescribeModelPackage")], "a release that was registered before is looked up"),
                 *image.pull(),
             ],
             description="Registers a gated release once per version, pending approval",
@@ -109,6 +120,7 @@ class Decisions(Construct):
             environment={"TABLE": self._lake.runs.table_name},
             allows=[self._rows(), self._packages("DescribeModelPackage")],
             description="Writes why a run failed or was refused into its row",
+            unused=FAILED,
         )
 
     def _release(self, serving: Serving, fleet: Fleet) -> Function:
@@ -125,19 +137,17 @@ class Decisions(Construct):
             },
             allows=[
                 self._lake.read("releases/"),
-                self._lake.list_keys("releases/"),
+                self._lake.read_key(),
                 Allow(actions=["s3:GetObject"], on=[object_arn(fleet.bundle)]),
                 self._packages("DescribeModelPackage"),
                 Allow(
                     actions=["sagemaker:DescribeEndpoint"],
                     on=[self._names.arn("sagemaker", f"endpoint/{serving.endpoint_name}")],
                 ),
+                Allow(actions=["greengrass:CreateComponentVersion"], on=[self._names.arn("greengrass", component)]),
                 Allow(
-                    actions=["greengrass:CreateComponentVersion", "greengrass:DescribeComponent"],
-                    on=[
-                        self._names.arn("greengrass", component),
-                        self._names.arn("greengrass", f"{component}:versions:*"),
-                    ],
+                    actions=["greengrass:DescribeComponent"],
+                    on=[self._names.arn("greengrass", f"{component}:versions:*")],
                     why="a component's version is the release's, not known at deployment",
                 ),
                 *self._deployments(fleet),
@@ -152,9 +162,15 @@ class Decisions(Construct):
         return [
             Allow(actions=["greengrass:ListDeployments"], on=["*"], why="ListDeployments takes no resource"),
             Allow(
-                actions=["greengrass:GetDeployment", "iot:DescribeJob", "iot:GetJobDocument"],
-                on=[arn("greengrass", "deployments:*"), arn("iot", "job/*")],
-                why="Greengrass makes a deployment's id, and an IoT job of it",
+                actions=["greengrass:GetDeployment"],
+                on=[arn("greengrass", "deployments:*")],
+                why="Greengrass makes a deployment's id",
+                unused=AGAIN,
+            ),
+            Allow(
+                actions=["iot:DescribeJob"],
+                on=[arn("iot", "job/*")],
+                why="Greengrass makes an IoT job of a deployment and names it",
             ),
             Allow(actions=["iot:DescribeThingGroup"], on=[fleet.group_arn(name) for name in ("canary", "fleet")]),
         ]
@@ -177,6 +193,7 @@ class Decisions(Construct):
             },
             allows=[
                 self._lake.read("telemetry/"),
+                self._lake.read_key(),
                 self._lake.list_keys("telemetry/"),
                 Allow(actions=["iot:ListThingsInThingGroup"], on=[fleet.group_arn("canary")]),
             ],

@@ -85,8 +85,8 @@ class Fleet(Construct):
                     actions=["s3:GetBucketLocation"],
                     on=[lake.data.bucket_arn, self.bundle.bucket.bucket_arn],
                 ),
-                Allow(actions=["kms:Decrypt", "kms:GenerateDataKey"], on=[lake.key.key_arn]),
-                *_samples(lake.data.bucket_arn),
+                lake.read_key(),
+                *(_samples(lake) if self._settings.edge.capture_per_day else []),
             ],
         )
         alias = iot.CfnRoleAlias(
@@ -193,18 +193,22 @@ class Fleet(Construct):
         deployment.add_resource_dependency(component)
 
 
-def _samples(bucket_arn: str) -> list[Allow]:
+def _samples(lake: Lake) -> list[Allow]:
     """Samples for labelling, below the device's own name, and never what would start the flow."""
+    bucket_arn = lake.data.bucket_arn
     return [
+        lake.use_key(),
         Allow(
             actions=["s3:PutObject"],
             on=[f"{bucket_arn}/raw/*-device/${{credentials-iot:ThingName}}/*"],
             why="the data set is the model's, the day and the sample's name the device's; its own name is fixed by IoT",
+            unused="a device sends samples when it is unsure or the data drift",
         ),
         Allow(
             actions=["s3:PutObject"],
             on=[f"{bucket_arn}/raw/*/_manifest.json"],
             why="a wildcard that forbids: a manifest anywhere below raw/ starts the flow",
+            unused="no device of ours writes a manifest",
             never=True,
         ),
     ]

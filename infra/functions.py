@@ -14,11 +14,14 @@ from constructs import Construct
 
 from infra.naming import Names
 from infra.network import Network
-from infra.permissions import Allow, role
+from infra.permissions import Allow, role, seldom
 
 
 class Function(Construct):
-    """One function, named after its bundle: `gate` is `<prefix>-gate` with `pipelines.functions.gate.handler`."""
+    """One function, named after its bundle: `gate` is `<prefix>-gate` with `pipelines.functions.gate.handler`.
+
+    `unused` says when it is called, where a usual run does not call it.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Function(Construct):
         environment: Mapping[str, str],
         allows: Sequence[Allow],
         description: str,
+        unused: str = "",
         memory_mb: int = 256,
         timeout_s: int = 60,
     ) -> None:
@@ -52,11 +56,14 @@ class Function(Construct):
             on=[names.log_group_arn(group_name)],
             why="a log stream's name is chosen by Lambda; the group is this function's own",
         )
+        # Lambda decrypts the environment in the name of the function's role.
+        read_environment = Allow(actions=["kms:Decrypt"], on=[key.key_arn])
+        every = [write_logs, read_environment, *network.attach(), *allows]
         self.role = role(
             self,
             "Role",
             trusts=iam.ServicePrincipal("lambda.amazonaws.com"),
-            allows=[write_logs, *network.attach(), *allows],
+            allows=seldom(every, unused) if unused else every,
             description=description,
         )
         self.function = lambda_.Function(

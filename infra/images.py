@@ -68,13 +68,21 @@ class Wheels:
     def put(self, key: kms.IKey) -> list[Allow]:
         """What the build needs for it."""
         return [
-            Allow(actions=["s3:PutObject", "s3:AbortMultipartUpload"], on=[f"{self.bucket.bucket_arn}/{self.key}"]),
+            Allow(actions=["s3:PutObject"], on=[f"{self.bucket.bucket_arn}/{self.key}"]),
+            Allow(
+                actions=["s3:AbortMultipartUpload"],
+                on=[f"{self.bucket.bucket_arn}/{self.key}"],
+                unused="an upload in parts that fails is dropped; no build breaks one",
+            ),
             Allow(actions=["kms:Decrypt", "kms:GenerateDataKey"], on=[key.key_arn]),
         ]
 
 
 class Image(Construct):
-    """A repository, the project that fills it, and the tag that the present sources ask for."""
+    """A repository, the project that fills it, and the tag that the present sources ask for.
+
+    on_training_image   it is built on AWS's own training image, which lies in a registry of AWS's
+    """
 
     def __init__(
         self,
@@ -87,6 +95,7 @@ class Image(Construct):
         context: bytes,
         staging: Staging,
         wheels: Wheels | None = None,
+        on_training_image: bool = False,
     ) -> None:
         super().__init__(scope, id)
         self.repository_name = names.of(name)
@@ -121,7 +130,12 @@ class Image(Construct):
             trusts=service("codebuild.amazonaws.com", account=Aws.ACCOUNT_ID),
             description=f"Builds and pushes the {name} image",
             allows=[
-                Allow(actions=["s3:GetObject", "s3:GetObjectVersion"], on=[object_arn(source)]),
+                Allow(actions=["s3:GetObject"], on=[object_arn(source)]),
+                Allow(
+                    actions=["s3:GetObjectVersion"],
+                    on=[object_arn(source)],
+                    unused="CodeBuild reads a version of its source where a build names one",
+                ),
                 Allow(
                     actions=["logs:CreateLogStream", "logs:PutLogEvents"],
                     on=[group.log_group_arn],
@@ -129,7 +143,7 @@ class Image(Construct):
                 ),
                 Allow(actions=["ecr:GetAuthorizationToken"], on=["*"], why="GetAuthorizationToken has no resource"),
                 Allow(actions=PUSH, on=[self.repository_arn]),
-                Allow(actions=PULL, on=[self._base_images()]),
+                *([Allow(actions=PULL, on=[self._base_images()])] if on_training_image else []),
                 *(wheels.put(key) if wheels else []),
             ],
         )
@@ -176,10 +190,14 @@ class Image(Construct):
         """Ask whether the tag is there."""
         return Allow(actions=["ecr:DescribeImages"], on=[self.repository_arn])
 
-    def build(self) -> Allow:
+    def build(self) -> list[Allow]:
         """Start a build of the tag and follow it."""
-        actions = ["codebuild:BatchGetBuilds", "codebuild:StartBuild", "codebuild:StopBuild"]
-        return Allow(actions=actions, on=[self._names.arn("codebuild", f"project/{self.project_name}")])
+        project = [self._names.arn("codebuild", f"project/{self.project_name}")]
+        ended = "Step Functions ends the build of an execution that is stopped or runs out of time"
+        return [
+            Allow(actions=["codebuild:BatchGetBuilds", "codebuild:StartBuild"], on=project),
+            Allow(actions=["codebuild:StopBuild"], on=project, unused=ended),
+        ]
 
     def pull(self) -> list[Allow]:
         """Pull the image, as the role of a job or an endpoint."""
@@ -198,7 +216,11 @@ class Image(Construct):
 
 
 PULL = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-PUSH = [*PULL, "ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"]
+# Source: "IAM permissions for pushing an image to an Amazon ECR private repository".
+PUSH = [
+    *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload"),
+    *("ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"),
+]
 
 
 def training_registry(region: str) -> str:

@@ -59,6 +59,10 @@ class Lake(Construct):
         self._pins = glue_pins(staging.root)
         self.etl = self._etl(settings, staging)
 
+    def read_key(self) -> Allow:
+        """Read what the lab's key encrypts."""
+        return Allow(actions=["kms:Decrypt"], on=[self.key.key_arn])
+
     def use_key(self) -> Allow:
         """Read and write what the lab's key encrypts."""
         return Allow(actions=["kms:Decrypt", "kms:GenerateDataKey"], on=[self.key.key_arn])
@@ -74,10 +78,16 @@ class Lake(Construct):
     def write(self, *prefixes: str) -> Allow:
         """Write objects below prefixes of the data bucket."""
         return Allow(
-            actions=["s3:PutObject", "s3:AbortMultipartUpload"],
+            actions=["s3:PutObject"],
             on=[f"{self.data.bucket_arn}/{prefix}*" for prefix in prefixes],
             why="objects below a prefix are named by data set, run and release, which are not known at deployment",
         )
+
+    def upload(self, *prefixes: str) -> list[Allow]:
+        """Write objects of any size: in parts, which are dropped when one fails."""
+        whole = self.write(*prefixes)
+        broken = "an upload in parts that fails is dropped; no run breaks one"
+        return [whole, Allow(actions=["s3:AbortMultipartUpload"], on=whole.on, why=whole.why, unused=broken)]
 
     def list_keys(self, *prefixes: str) -> Allow:
         """List keys below prefixes of the data bucket."""
@@ -202,12 +212,13 @@ class Lake(Construct):
             description="Reads raw data, writes curated data",
             allows=[
                 Allow(actions=["s3:GetObject"], on=[object_arn(script), object_arn(library)]),
-                self.read("raw/", "curated/"),
-                self.write("curated/"),
+                self.read("raw/"),
+                *self.upload("curated/"),
                 Allow(
-                    actions=["s3:DeleteObject"],
+                    actions=["s3:DeleteObject", "s3:GetObject"],
                     on=[f"{self.data.bucket_arn}/curated/*"],
                     why="Spark renames and drops its own temporary objects below curated/, whose names it chooses",
+                    unused="Spark on the desk writes to a local disk and uploads; on Glue its committer works on S3",
                 ),
                 self.list_keys("raw/", "curated/"),
                 self.use_key(),

@@ -19,7 +19,7 @@ from constructs import Construct
 
 from infra.config import Settings
 from infra.naming import Names
-from infra.permissions import Allow, role
+from infra.permissions import Allow, role, seldom
 
 CIDR = "10.83.0.0/16"
 SUBNETS = ("10.83.0.0/20", "10.83.16.0/20")
@@ -76,7 +76,7 @@ class Network(Construct):
         interfaces = arn("ec2", "network-interface/*")
         places = [arn("ec2", f"subnet/{subnet}") for subnet in self.subnets]
         why = "an interface's id is made with it"
-        return [
+        allows = [
             Allow(
                 actions=["ec2:CreateNetworkInterface"],
                 on=[interfaces, *places, arn("ec2", f"security-group/{self.group}")],
@@ -100,6 +100,7 @@ class Network(Construct):
                 why="EC2's describe actions take no resource",
             ),
         ]
+        return seldom(allows, "the service makes, looks up and drops its interfaces in the subnets; the desk has none")
 
     def also_read(self, objects: Sequence[str]) -> None:
         """Opens S3's door to these objects of another account, to be read; it has no other foreign bucket behind it."""

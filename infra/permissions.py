@@ -1,19 +1,23 @@
 """Roles as lists of what they may do; a wildcard without a reason is refused.
 
 `Allow` is one statement. Where its actions or resources hold a `*`, `why` must say why no narrower statement works; the
-reason becomes cdk-nag's acknowledgement of that one finding, so an undefended wildcard fails synthesis twice.
+reason becomes cdk-nag's acknowledgement of that one finding, so an undefended wildcard fails synthesis twice. What no
+usual run uses says in `unused` when it is used. Both reasons travel in the template, where `lab iam` reads them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aws_cdk import Acknowledgment, Stack, Validations
 from aws_cdk import aws_iam as iam
 from constructs import Construct
+
+# What `lab iam` reads a role's reasons from.
+METADATA = "lab:grants"
 
 
 class WidePermission(Exception):
@@ -27,6 +31,7 @@ class Allow:
     actions: Sequence[str]
     on: Sequence[str]
     why: str = ""
+    unused: str = ""
     when: Mapping[str, Any] | None = None
     never: bool = False  # forbids, whatever else allows
 
@@ -41,6 +46,11 @@ class Allow:
         return iam.PolicyStatement(
             effect=effect, actions=list(self.actions), resources=list(self.on), conditions=self.when
         )
+
+
+def seldom(allows: Sequence[Allow], unused: str) -> list[Allow]:
+    """The same permissions, none of which a usual run uses; `unused` says when they are."""
+    return [replace(allow, unused=unused) for allow in allows]
 
 
 def role(
@@ -64,7 +74,18 @@ def role(
 
 
 def acknowledge(made: iam.Role | iam.ManagedPolicy, allows: Sequence[Allow]) -> None:
-    """Tells cdk-nag why each wildcard of these statements stands."""
+    """Tells cdk-nag and `lab iam` why each of these statements stands as it does."""
+    reasons = [
+        {
+            "actions": list(allow.actions),
+            "resources": list(allow.on),
+            **{name: text for name, text in (("why", allow.why), ("unused", allow.unused)) if text},
+        }
+        for allow in allows
+        if allow.why or allow.unused
+    ]
+    if reasons:
+        made.node.default_child.add_metadata(METADATA, reasons)  # type: ignore[union-attr]
     findings = {
         f"AwsSolutions-IAM5[{kind}::{finding(Stack.of(made).resolve(item))}]": allow.why
         for allow in allows

@@ -15,8 +15,10 @@ from infra.functions import Function
 from infra.lake import Lake
 from infra.naming import Names
 from infra.network import Network
-from infra.permissions import Allow, role
+from infra.permissions import Allow, role, seldom
 from infra.staging import Staging
+
+JOINS = "called when a device joins the fleet"
 
 
 class Provisioning(Construct):
@@ -48,10 +50,36 @@ class Provisioning(Construct):
                     on=[self._things()],
                     why="devices are named after the stack and join after it is deployed",
                 ),
-                lake.use_key(),
             ],
             description="Refuses a device that its owner did not register",
+            unused=JOINS,
         )
+
+    def _joining(self) -> list[Allow]:
+        """What AWS IoT does for a device that joins. Source: the managed policy AWSIoTThingsRegistration, narrowed."""
+        arn = self._names.arn
+        certificates = (
+            *("iot:AttachPolicy", "iot:AttachPrincipalPolicy", "iot:AttachThingPrincipal"),
+            *("iot:DescribeCertificate", "iot:ListPrincipalThings", "iot:UpdateCertificate"),
+        )
+        return [
+            Allow(
+                actions=["iot:RegisterThing", "iot:ListPrincipalPolicies"],
+                on=["*"],
+                why="neither takes a resource",
+            ),
+            Allow(
+                actions=certificates,
+                on=[arn("iot", "cert/*")],
+                why="a certificate's id is made when a device joins",
+            ),
+            Allow(
+                actions=["iot:CreateThing", "iot:DescribeThing", "iot:ListThingPrincipals", "iot:UpdateThing"],
+                on=[self._things()],
+                why="things are named after the stack and join after it is deployed",
+            ),
+            Allow(actions=["iot:GetPolicy"], on=[arn("iot", f"policy/{self._names.of('device')}")]),
+        ]
 
     def _template(self) -> None:
         arn = self._names.arn
@@ -75,19 +103,7 @@ class Provisioning(Construct):
             "Role",
             trusts=iam.ServicePrincipal("iot.amazonaws.com"),
             description="Attaches a certificate to a device's thing",
-            allows=[
-                Allow(actions=["iot:RegisterThing"], on=["*"], why="RegisterThing takes no resource"),
-                Allow(
-                    actions=[
-                        *("iot:AttachPolicy", "iot:AttachPrincipalPolicy", "iot:AttachThingPrincipal"),
-                        *("iot:CreateThing", "iot:DescribeCertificate", "iot:DescribeThing", "iot:GetPolicy"),
-                        *("iot:ListPrincipalPolicies", "iot:ListPrincipalThings", "iot:ListThingPrincipals"),
-                        *("iot:UpdateCertificate", "iot:UpdateThing"),
-                    ],
-                    on=[self._things(), arn("iot", "cert/*"), arn("iot", f"policy/{self._names.of('device')}")],
-                    why="a certificate's id is made when a device joins, and things are named after the stack",
-                ),
-            ],
+            allows=seldom(self._joining(), JOINS),
         )
         may_call = lambda_.CfnPermission(
             self,

@@ -47,7 +47,7 @@ class Serving(Construct):
             allows=[
                 lake.read("releases/"),
                 lake.list_keys("releases/"),
-                lake.use_key(),
+                lake.read_key(),
                 *self._kept(lake),
                 *image.pull(),
                 *network.attach(),
@@ -72,7 +72,7 @@ class Serving(Construct):
 
     def _kept(self, lake: Lake) -> list[Allow]:
         """What capture and batch transform read and write."""
-        capture = [lake.write("capture/")] if self._settings.capture_percent else []
+        capture = [lake.write("capture/"), lake.use_key()] if self._settings.capture_percent else []
         batch = [lake.read("batch/input/"), lake.list_keys("batch/input/"), lake.write("batch/output/")]
         return capture + (batch if self._settings.batch else [])
 

@@ -62,9 +62,9 @@ class Spending(Construct):
                     actions=["sagemaker:DeleteEndpoint", "sagemaker:DescribeEndpoint"],
                     on=[self._names.arn("sagemaker", f"endpoint/{endpoint}")],
                 ),
-                self._lake.use_key(),
             ],
             description="Deletes the endpoint when the month's budget is spent",
+            unused="called when the month's budget is spent",
         )
 
     def _topic(self) -> sns.CfnTopic:

@@ -59,6 +59,7 @@ class LabStack(Stack):
                 context=context,
                 staging=staging,
                 wheels=wheels,
+                on_training_image=name == "job",
             )
             for name, context, wheels in (
                 ("job", images.job_context(staging, region, settings.exported, wheels=lake.wheel_pins), lake.wheels),

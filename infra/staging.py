@@ -10,6 +10,7 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from infra.bundles import Bundle
+from infra.permissions import Allow
 
 
 class Staging:
@@ -54,3 +55,9 @@ def uri(asset: s3_assets.Asset) -> str:
 def object_arn(asset: s3_assets.Asset) -> str:
     """An asset's ARN, for a role that may read this object and no other."""
     return f"{asset.bucket.bucket_arn}/{asset.s3_object_key}"
+
+
+def find_object(first: s3_assets.Asset, *more: s3_assets.Asset) -> Allow:
+    """List these keys alone, as SageMaker does before it reads an input of the type S3Prefix."""
+    only = {"StringEquals": {"s3:prefix": [asset.s3_object_key for asset in (first, *more)]}}
+    return Allow(actions=["s3:ListBucket"], on=[first.bucket.bucket_arn], when=only)

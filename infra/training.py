@@ -18,8 +18,8 @@ from infra.images import Image
 from infra.lake import Lake
 from infra.naming import Names
 from infra.network import Network
-from infra.permissions import Allow, role, service
-from infra.staging import Staging, object_arn, uri
+from infra.permissions import Allow, role, seldom, service
+from infra.staging import Staging, find_object, object_arn, uri
 from infra.tagging import listed, tags
 
 # Where the flow keeps the run's name and the short one of its jobs: see flow.py, ReadManifest.
@@ -76,13 +76,10 @@ class Training(Construct):
             description="Trains, evaluates and exports",
             allows=[
                 Allow(actions=["s3:GetObject"], on=[object_arn(self._source), object_arn(self._code)]),
-                Allow(
-                    actions=["s3:ListBucket"],
-                    on=[self._source.bucket.bucket_arn],
-                    when={"StringLike": {"s3:prefix": [one.s3_object_key for one in (self._source, self._code)]}},
-                ),
-                lake.read("curated/", "runs/", "telemetry/"),
-                lake.write("runs/", "releases/"),
+                find_object(self._source, self._code),
+                lake.read("curated/", "runs/"),
+                *seldom([lake.read("telemetry/")], "pipelines/jobs/watch.py compares telemetry when a person asks"),
+                *lake.upload("runs/", "releases/"),
                 lake.list_keys("curated/", "runs/", "telemetry/"),
                 lake.use_key(),
                 self._volumes(),
@@ -104,14 +101,17 @@ class Training(Construct):
                     when={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", f"{names.prefix}/*"]}},
                     why="PutMetricData has no resource; the namespaces are fixed by condition",
                 ),
-                Allow(
-                    actions=["sagemaker:ListModelPackages"],
-                    on=[names.arn("sagemaker", f"model-package-group/{self.group_name}")],
-                ),
-                Allow(
-                    actions=["sagemaker:DescribeModelPackage", "sagemaker:ListModelPackages"],
-                    on=[names.arn("sagemaker", f"model-package/{self.group_name}/*")],
-                    why="the champion's version number is not known at deployment",
+                *(
+                    Allow(
+                        actions=[f"sagemaker:{action}"],
+                        on=[names.arn("sagemaker", f"model-package/{self.group_name}/*")],
+                        why="the champion's version number is not known at deployment",
+                        unused=unused,
+                    )
+                    for action, unused in (
+                        ("ListModelPackages", ""),
+                        ("DescribeModelPackage", "a run that meets an approved champion compares with it"),
+                    )
                 ),
                 *self._tracking(),
             ],

@@ -7,17 +7,19 @@ from constructs import Construct
 
 from infra import flow, release_flow, rollout
 from infra.config import Settings
-from infra.decisions import Decisions
+from infra.decisions import FAILED, Decisions
 from infra.fleet import Fleet
 from infra.images import Image
 from infra.lake import Lake
 from infra.machine import Machine, follow_jobs, pass_to_sagemaker
 from infra.naming import Names
-from infra.permissions import Allow
+from infra.permissions import Allow, seldom
 from infra.serving import Serving
 from infra.states import State
 from infra.tagging import listed, tags
 from infra.training import Training
+
+ENDED = "Step Functions ends the job of an execution that is stopped or runs out of time"
 
 
 class Workflow(Construct):
@@ -116,28 +118,31 @@ class Workflow(Construct):
 
     def _flow_allows(self) -> list[Allow]:
         names = self._names
+        etl = [names.arn("glue", f"job/{names.of('etl')}")]
         kinds = {"training": "Training", "processing": "Processing"}
         if self._searches:
             kinds["hyper-parameter-tuning"] = "HyperParameterTuning"
-        actions = [f"{verb}{kind}Job" for kind in kinds.values() for verb in ("Create", "Describe", "Stop")]
         return [
             self._lake.read("raw/"),
-            self._lake.list_keys("raw/"),
-            self._lake.use_key(),
+            self._lake.read_key(),
             Allow(actions=["dynamodb:PutItem", "dynamodb:UpdateItem"], on=[self._lake.runs.table_arn]),
-            self._decisions.call("gate", "register", "failure"),
-            *(allow for image in (self._job_image, self._serve_image) for allow in (image.find(), image.build())),
-            Allow(
-                actions=["glue:BatchStopJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:StartJobRun"],
-                on=[names.arn("glue", f"job/{names.of('etl')}")],
-            ),
-            Allow(
-                actions=[f"sagemaker:{action}" for action in (*actions, "AddTags")],
-                on=[names.arn("sagemaker", f"{kind}-job/*") for kind in kinds],
-                why="a job is named after its run",
-            ),
+            self._decisions.call("gate", "register"),
+            *seldom([self._decisions.call("failure")], FAILED),
+            *(allow for image in (self._job_image, self._serve_image) for allow in (image.find(), *image.build())),
+            Allow(actions=["glue:GetJobRun", "glue:StartJobRun"], on=etl),
+            Allow(actions=["glue:BatchStopJobRun"], on=etl, unused=ENDED),
+            *(allow for kind, word in kinds.items() for allow in self._job_allows(kind, word)),
             pass_to_sagemaker(self._training.role),
             follow_jobs(names, "tuning" if self._searches else "training", "processing", "build"),
+        ]
+
+    def _job_allows(self, kind: str, word: str) -> list[Allow]:
+        """Start a kind of SageMaker job, follow it, and end it when the execution is ended."""
+        jobs, named = [self._names.arn("sagemaker", f"{kind}-job/*")], "a job is named after its run"
+        started = [f"sagemaker:Create{word}Job", f"sagemaker:Describe{word}Job", "sagemaker:AddTags"]
+        return [
+            Allow(actions=started, on=jobs, why=named),
+            Allow(actions=[f"sagemaker:Stop{word}Job"], on=jobs, why=named, unused=ENDED),
         ]
 
     def _scaling_allows(self, endpoint: str) -> list[Allow]:
@@ -164,20 +169,26 @@ class Workflow(Construct):
         endpoint = names.arn("sagemaker", f"endpoint/{self._serving.endpoint_name}")
         groups = [self._fleet.group_arn("canary"), self._fleet.group_arn("fleet")]
         configs = names.arn("sagemaker", f"endpoint-config/{names.prefix}-*")
+        of_release = "model and endpoint configuration are named after the release"
         return [
-            self._decisions.call("release", "verdict", "failure"),
+            self._decisions.call("release", "verdict"),
+            *seldom([self._decisions.call("failure")], FAILED),
             self._serve_image.find(),
-            self._serve_image.build(),
+            *seldom(self._serve_image.build(), "the flow has built the image; a release alone builds a missing one"),
             follow_jobs(names, "build"),
+            Allow(actions=["sagemaker:AddTags", "sagemaker:CreateEndpointConfig"], on=[configs], why=of_release),
             Allow(
-                actions=["sagemaker:AddTags", "sagemaker:CreateEndpointConfig", "sagemaker:CreateModel"],
-                on=[names.arn("sagemaker", f"model/{names.prefix}-*"), configs],
-                why="model and endpoint configuration are named after the release",
+                actions=["sagemaker:AddTags", "sagemaker:CreateModel"],
+                on=[names.arn("sagemaker", f"model/{names.prefix}-*")],
+                why=of_release,
             ),
+            Allow(actions=["sagemaker:CreateEndpoint"], on=[endpoint, configs], why=of_release),
+            Allow(actions=["sagemaker:AddTags"], on=[endpoint]),
             Allow(
-                actions=["sagemaker:AddTags", "sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"],
+                actions=["sagemaker:UpdateEndpoint"],
                 on=[endpoint, configs],
-                why="the endpoint configuration is named after the release",
+                why=of_release,
+                unused="the first release makes the endpoint, each later one updates it",
             ),
             Allow(actions=["sagemaker:DescribeEndpoint"], on=[endpoint]),
             *(self._scaling_allows(endpoint) if self._serving.scaling() else []),
@@ -190,9 +201,10 @@ class Workflow(Construct):
             Allow(actions=["iot:DescribeThingGroup", "iot:ListThingsInThingGroup"], on=groups),
             Allow(
                 actions=["iot:CancelJob", "iot:CreateJob", "iot:DescribeJob", "iot:UpdateJob"],
-                on=[names.arn("iot", "job/*"), *groups],
+                on=[names.arn("iot", "job/*")],
                 why="Greengrass makes an IoT job of each deployment and names it",
             ),
+            Allow(actions=["iot:CreateJob"], on=groups),
         ]
 
     def _start_on_data(self) -> None:

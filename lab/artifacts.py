@@ -50,7 +50,9 @@ def fetch(
 def _download(engine: Engine, role_arn: str | None, artifact: Artifact, thing: str, spoil: bool) -> bytes:
     bucket, _, key = artifact.uri.removeprefix("s3://").partition("/")
     try:
-        data: bytes = _s3(engine, role_arn, thing).get_object(Bucket=bucket, Key=key)["Body"].read()
+        client = _s3(engine, role_arn, thing)
+        client.get_bucket_location(Bucket=bucket)  # a nucleus asks which region to download from
+        data: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
     except ClientError as error:
         raise ArtifactError(f"{artifact.uri} cannot be read: {error}") from error
     if spoil and data:

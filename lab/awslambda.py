@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaFunction
 
-from lab import child, identity, joblog, sandbox
+from lab import access, child, identity, joblog, sandbox
+from lab.needs import Need
 
 if TYPE_CHECKING:
     from lab.engine import Engine
@@ -124,6 +125,7 @@ def handle(engine: Engine, warm: sandbox.Sandboxes, function: LambdaFunction, ev
     key = _settings(function)
 
     def start() -> sandbox.Sandbox:
+        _read_environment(engine, function)
         return sandbox.start(engine, _process(function, unpack(folder, function)), folder)
 
     process = warm.take(function.function_name, key, start)
@@ -135,6 +137,20 @@ def handle(engine: Engine, warm: sandbox.Sandboxes, function: LambdaFunction, ev
     said = _told(request_id, function, reply, payload)
     _keep(engine, function, process.running.child, reply, said)
     return Answer(payload, reply.failed, said)
+
+
+def _read_environment(engine: Engine, function: LambdaFunction) -> None:
+    """Lambda decrypts a function's environment in the name of its role."""
+    if not function.kms_key_arn:
+        return
+    about = {
+        "kms:viaservice": [f"lambda.{engine.region}.amazonaws.com"],
+        "kms:encryptioncontext:aws:lambda:functionarn": [str(function.function_arn)],
+    }
+    try:
+        access.require(engine, function.role, [Need("kms:Decrypt", str(function.kms_key_arn), about, both=True)])
+    except access.AccessDenied as error:
+        raise LambdaClientError("KMSAccessDeniedException", error.message) from None
 
 
 def _settings(function: LambdaFunction) -> object:
@@ -236,4 +252,4 @@ def _keep(engine: Engine, function: LambdaFunction, process: child.Child, reply:
         whole.write(said)
     child.note(engine, process, reply.started, reply.ended, reply.rc, log)
     stream = str(process.env["AWS_LAMBDA_LOG_STREAM_NAME"])
-    joblog.to_cloudwatch(engine, function.logs_group_name, stream, said.splitlines())
+    joblog.to_cloudwatch(engine, function.role, function.logs_group_name, stream, said.splitlines())

@@ -16,6 +16,7 @@ import click
 from lab.call import Call, answer, environment_option, json_option, print_json
 from lab.cli_cloud import cost, deploy, destroy
 from lab.cli_device import device
+from lab.cli_iam import iam
 from lab.cli_label import label
 from lab.cli_new import new, promote, upgrade
 
@@ -348,6 +349,7 @@ lab.add_command(cost)
 lab.add_command(deploy)
 lab.add_command(destroy)
 lab.add_command(device)
+lab.add_command(iam)
 lab.add_command(label)
 lab.add_command(new)
 lab.add_command(promote)

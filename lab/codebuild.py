@@ -30,7 +30,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from lab import child, identity, joblog
+from lab import access, child, identity, joblog, needs, onbehalf
 from lab.engine import Engine
 from lab.errors import LabError
 from lab.jobfiles import Files, Place
@@ -144,7 +144,8 @@ def _keep(engine: Engine, build: Build, lines: list[str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
     log.write_text("\n".join(lines) + "\n", "utf-8")
-    joblog.to_cloudwatch(engine, build["logs"]["groupName"], build["logs"]["streamName"], lines)
+    logs = build["logs"]
+    joblog.to_cloudwatch(engine, build["serviceRole"], logs["groupName"], logs["streamName"], lines)
     return log
 
 
@@ -153,12 +154,13 @@ def _build(engine: Engine, build: Build, lines: list[str]) -> None:
     if build["source"]["type"] != "S3":
         raise BuildError(f"the desk builds from S3, not from {build['source']['type']}")
     repository, tag = _image(build)
-    context = _fetched(engine, build["source"]["location"])
+    context = _fetched(engine, build)
     lines.append(f"context s3://{build['source']['location']}, {len(context)} bytes")
     place = engine.root / "images" / repository / tag
     scratch = _unpacked(context, place)
     try:
         _check_copies(scratch)
+        _check_registry(engine, build, repository, scratch)
         lines += checked_pins((scratch / "requirements.txt").read_text("utf-8"))
         lines += _wheels(engine, build, scratch)
         if not place.is_dir():
@@ -203,12 +205,15 @@ def _image(build: Build) -> tuple[str, str]:
     return repository, tag
 
 
-def _fetched(engine: Engine, location: str) -> bytes:
-    bucket, _, key = location.removeprefix("arn:aws:s3:::").partition("/")
+def _fetched(engine: Engine, build: Build) -> bytes:
+    bucket, _, key = build["source"]["location"].removeprefix("arn:aws:s3:::").partition("/")
+    files = Files(engine, identity.assume(engine, build["serviceRole"], build["projectName"]))
     try:
-        content: bytes = engine.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        content: bytes = files.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     except ClientError as error:
-        raise BuildError(f"the source s3://{bucket}/{key} cannot be read: {error.response['Error']['Code']}") from None
+        raise BuildError(
+            f"the source s3://{bucket}/{key} cannot be read: {error.response['Error']['Message']}"
+        ) from None
     return content
 
 
@@ -226,6 +231,16 @@ def _unpacked(context: bytes, place: Path) -> Path:
             shutil.rmtree(scratch)
             raise BuildError(f"the context has no {name}")
     return scratch
+
+
+def _check_registry(engine: Engine, build: Build, repository: str, context: Path) -> None:
+    """The role may pull what the Dockerfile starts from, where that lies in ECR, and push what is built."""
+    wanted = onbehalf.pushes(engine, repository)
+    for line in (context / "Dockerfile").read_text("utf-8").splitlines():
+        words = [word for word in line.split() if not word.startswith("--")]
+        if words and words[0].upper() == "FROM" and ".dkr.ecr." in words[1]:
+            wanted += needs.pulls(engine, words[1])
+    access.require(engine, build["serviceRole"], wanted, session=build["projectName"])
 
 
 def _check_copies(context: Path) -> None:

@@ -85,7 +85,7 @@ ACTIONS: dict[str, Row] = {
     "greengrass:GetDeployment": (EXECUTED, "Status as the devices report it."),
     "greengrass:ListDeployments": (EXECUTED, "The newest of each target, or all."),
     "iam:CreateServiceLinkedRole": (NOT_COVERED, "Scaling needs no role here."),
-    "iam:PassRole": (EMULATED, "Not checked; that the role exists and trusts the service is."),
+    "iam:PassRole": (EXECUTED, "Checked where a role is handed to SageMaker, and so is that the role trusts it."),
     "iot:AttachPolicy": _JOINS,
     "iot:AttachPrincipalPolicy": _JOINS,
     "iot:AttachThingPrincipal": _JOINS,
@@ -171,8 +171,12 @@ ACTIONS: dict[str, Row] = {
 
 # What holds everywhere, and what a reader might take for granted.
 DIFFERENCES = (
-    "Policies are kept and read back, not enforced: a call that AWS would deny succeeds here. Every child acts with "
-    "its own role's session all the same, and a role that does not trust its service stops the child.",
+    "Every child, state machine and target acts with its own role's session; a call that identity policy, "
+    "boundary or the resource's own policy does not allow is denied in AWS's words (`lab iam` shows what was used). "
+    "What a service does with a role before a job's code runs (image, disks, log, metrics) is checked too. An "
+    "operation whose permissions `lab/needs.py` does not know is refused to roles by name. Not checked: the "
+    "administrator's own calls (`lab env`), a device's policy on topics, keys of tables and topics, policies of VPC "
+    "endpoints.",
     "A child may import its bundle, the standard library and what its runtime pins, nothing else; it is not kept from "
     "the machine's files, network, memory or processors.",
     "A VPC is a record here: children with a VpcConfig stand on this machine's network, though the subnets and groups "
@@ -199,7 +203,8 @@ DIFFERENCES = (
     "minutes.",
     "A bucket policy's conditions on transport count as fulfilled: loopback stands for TLS.",
     "The command line takes raw objects in, and Spark lays its input out, through one request each (`lab/bulk.py`, "
-    "`lab/mirror.py`) instead of thousands; objects, versions and events are the same, identities are not checked.",
+    "`lab/mirror.py`) instead of thousands; objects, versions and events are the same. The job's role must be allowed "
+    "to list and read the prefix as a whole.",
     "`iam:SimulatePrincipalPolicy` answers for roles, from their identity policies alone.",
     "All state is in the engine's memory and its folder, for one account (123456789012) and one region.",
 )

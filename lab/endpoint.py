@@ -15,6 +15,7 @@ from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model
 
 from lab import capture, joblog, serving
 from lab.errors import LabError
+from lab.training import SETS_UP_LOGS
 
 if TYPE_CHECKING:
     from lab.engine import Engine
@@ -39,6 +40,7 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
         self.gone = False
         self._turn = threading.Condition()
         self._asked: dict[serving.Server, int] = {}
+        self._shipped: dict[serving.Server, int] = {}  # lines of each server's log that CloudWatch has
 
     @property
     def response_object(self) -> dict[str, Any]:
@@ -83,6 +85,7 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
         if self.gone:
             fresh.stop()
         self.enter("InService")
+        self._ship(fresh)
         if old is not None:
             self._end(old)
 
@@ -131,7 +134,13 @@ class Endpoint(FakeEndpoint):  # type: ignore[misc]
         with self._turn:
             self._turn.wait_for(lambda: not self._asked.get(server), timeout=serving.ANSWER_SECONDS)
         server.stop()
+        self._ship(server)
+
+    def _ship(self, server: serving.Server) -> None:
+        """What a server has said since the last time, to its log stream."""
         variant = self.production_variants[0]["VariantName"]
         lines = joblog.text(server.running.log).splitlines()
+        lines, self._shipped[server] = lines[self._shipped.get(server, 0) :], len(lines)
         group = f"{LOG_GROUP}/{self.endpoint_name}"
-        joblog.to_cloudwatch(self.engine, group, f"{variant}/{server.running.log.parent.name}", lines)
+        stream = f"{variant}/{server.running.log.parent.name}"
+        joblog.to_cloudwatch(self.engine, server.running.child.role_arn or "", group, stream, lines, more=SETS_UP_LOGS)

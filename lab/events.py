@@ -24,7 +24,9 @@ from moto.cloudwatch.models import CloudWatchBackend
 from moto.core.exceptions import JsonRESTError
 from moto.events.models import EventsBackend, Rule, events_backends
 
+from lab import access, identity
 from lab.engine import Engine
+from lab.needs import Need
 
 LOG = logging.getLogger(__name__)
 ATTEMPTS = 3
@@ -121,6 +123,7 @@ def _deliver(engine: Engine, rule: Rule, target: dict[str, Any], event: Event) -
     for attempt in range(1, ATTEMPTS + 1):
         try:
             kind = _kind(target["Arn"])
+            _admit(engine, rule, target, kind)
             TARGETS[kind](engine, target, event, _input(target, event, rule))
             return
         except Exception:
@@ -129,6 +132,20 @@ def _deliver(engine: Engine, rule: Rule, target: dict[str, Any], event: Event) -
                 rule.name, event["id"], event["detail-type"], target["Arn"], attempt, ATTEMPTS,
             )  # fmt: skip
             time.sleep(PAUSE_SECONDS * attempt)
+
+
+# What EventBridge does to a target that lets it by its own policy; a state machine is started with the target's role.
+BY_POLICY = {"lambda": "lambda:InvokeFunction", "sns": "sns:Publish"}
+
+
+def _admit(engine: Engine, rule: Rule, target: Mapping[str, Any], kind: str) -> None:
+    """Raises LabError when EventBridge may not reach a target."""
+    if kind == "states":
+        role = str(target.get("RoleArn"))
+        identity.require(engine, role, "events")
+        access.require(engine, role, [Need("states:StartExecution", target["Arn"])], session=rule.name)
+    elif kind in BY_POLICY:
+        access.require_service(engine, "events", Need(BY_POLICY[kind], target["Arn"]), rule.arn)
 
 
 def _kind(arn: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import history
+from lab import grants, history, policy
 from lab.errors import LabError
 from lab.history import State
 from lab.progress import Progress
@@ -66,12 +66,23 @@ def started_by_event(stack: Stack, flow_arn: str, before: set[str], needle: str)
         mine = [row for row in mine if needle in row["input"]]
         if mine:
             return str(min(mine, key=lambda row: row["startDate"])["executionArn"])
+        _refuse_denied(stack, flow_arn)
         time.sleep(POLL_SECONDS / 2)
     name = flow_arn.rpartition(":")[2]
     raise LabError(
         f"no execution of {name} started within {EVENT_SECONDS:.0f} s of the event",
         "the EventBridge rule in the template must match it; see server.log in the engine's folder",
     )
+
+
+def _refuse_denied(stack: Stack, flow_arn: str) -> None:
+    """Raises LabError when the role of the event's rule may not start the machine."""
+    for call in grants.recorded(stack.engine.root / "access.jsonl"):
+        if call.get("resource") == flow_arn and call["decision"] != policy.ALLOWED:
+            raise LabError(
+                f"{call['role']} is not authorized to perform: {call['action']} on resource: {flow_arn}",
+                "the role of the EventBridge rule must be allowed to start the state machine",
+            )
 
 
 def follow(stack: Stack, arn: str, flow: str, progress: Progress) -> Outcome:

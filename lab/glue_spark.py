@@ -72,6 +72,7 @@ class Mirror:
         asked = {"bucket": bucket, "key": key, "folder": str(self.root), "have": have}
         request = urllib.request.Request(os.environ["AWS_ENDPOINT_URL"] + DOOR, json.dumps(asked).encode())
         request.add_header("Content-Type", "application/json")
+        request.add_header("X-Access-Key", os.environ["AWS_ACCESS_KEY_ID"])
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with direct.open(request, timeout=SECONDS) as answer:

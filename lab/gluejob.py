@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from moto.core.utils import utcnow
 from moto.glue.models import FakeJob
 
-from lab import child, identity, joblog
+from lab import access, child, identity, joblog, needs
 from lab.errors import LabError
 from lab.jobfiles import Files, Place
 
@@ -134,7 +134,9 @@ class JobRun:
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)
         security = self.job.security_configuration
         group = f"{LOG_GROUP}/{security}-role/{self.role.rpartition('/')[2]}" if security else LOG_GROUP
-        joblog.to_cloudwatch(self.engine, f"{group}/output", self.job_run_id, joblog.text(self.log).splitlines())
+        more = ["CreateLogGroup", *(["AssociateKmsKey"] if security else [])]
+        said = joblog.text(self.log).splitlines()
+        joblog.to_cloudwatch(self.engine, self.role, f"{group}/output", self.job_run_id, said, more=more)
         self.completed_on = utcnow()
         # Last, as it is what pollers wait for.
         self.enter(status)
@@ -146,6 +148,8 @@ class JobRun:
         library = [_fetch(files, uri, code / "lib") for uri in listed(self.arguments.get("--extra-py-files"))]
         if self.stopping.is_set():
             return "STOPPED"
+        if "--enable-metrics" in self.arguments:
+            access.require(self.engine, self.role, [needs.metrics("Glue")], session=self.name)
         self._write_conf()
         self.running = child.start(self._child(script, library), self.engine)
         self.enter("RUNNING")
@@ -213,12 +217,7 @@ def role_arn(engine: Engine, job: FakeJob) -> str:
 
 
 def _fetch(files: Files, uri: str, folder: Path) -> Path:
-    place = Place.parse(uri)
-    files.download(place, folder)
-    path = folder / place.key.rpartition("/")[2]
-    if not path.is_file():
-        raise LabError(f"{uri} names no object")
-    return path
+    return files.fetch(Place.parse(uri), folder)
 
 
 def listed(value: str | None) -> list[str]:

@@ -70,9 +70,13 @@ def _trusts(document: Any, principal: str) -> bool:
 
 def assume(engine: Engine, role_arn: str, session: str, seconds: int = HOUR) -> Session:
     """A session of the role, from the engine's own STS."""
-    backend = sts_backends[engine.account][PARTITION]
-    assumed = backend.assume_role(
-        region_name=engine.region,
+    return taken(engine.account, engine.region, role_arn, session, seconds)
+
+
+def taken(account: str, region: str, role_arn: str, session: str, seconds: int = HOUR) -> Session:
+    """A session of a role of this account."""
+    assumed = sts_backends[account][PARTITION].assume_role(
+        region_name=region,
         role_session_name=re.sub(r"[^\w+=,.@-]", "-", session)[:64],
         role_arn=role_arn,
         policy="",

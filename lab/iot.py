@@ -23,7 +23,9 @@ from moto.core.exceptions import JsonRESTError
 from moto.iot.models import FakeRule, IoTBackend, iot_backends
 from moto.iotdata.models import IoTDataPlaneBackend
 
+from lab import access
 from lab.engine import Engine
+from lab.needs import Need
 from lab.topics import matches
 
 _log = logging.getLogger(__name__)
@@ -126,13 +128,15 @@ def publish(engine: Engine, topic: str, payload: bytes) -> None:
             _log.warning("rule %s: the message on %s is no JSON", rule.rule_name, topic)
             continue
         for action in rule.actions:
-            _invoke(engine, rule.rule_name, action["lambda"]["functionArn"], event)
+            _invoke(engine, rule, action["lambda"]["functionArn"], event)
 
 
-def _invoke(engine: Engine, rule: str, function: str, event: Any) -> None:
+def _invoke(engine: Engine, rule: FakeRule, function: str, event: Any) -> None:
     try:
+        source = f"arn:aws:iot:{engine.region}:{engine.account}:rule/{rule.rule_name}"
+        access.require_service(engine, "iot", Need("lambda:InvokeFunction", function), source)
         engine.client("lambda").invoke(
             FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
         )
     except Exception as error:
-        _log.warning("rule %s: %s was not invoked: %s", rule, function, error)
+        _log.warning("rule %s: %s was not invoked: %s", rule.rule_name, function, error)

@@ -102,18 +102,34 @@ class Files:
             path = (root / item[1]).resolve()
             if not path.is_relative_to(root):
                 raise FilesError(f"s3://{place.bucket}/{item[0]} would be written outside its folder")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            half = path.with_name(f".{uuid.uuid4().hex}.half")
-            # Not download_file: its transfer threads cost more than most of these objects.
-            body = self.s3.get_object(Bucket=place.bucket, Key=item[0])["Body"]
-            with half.open("wb") as out:
-                shutil.copyfileobj(body, out, CHUNK)
-            half.replace(path)
+            self.get(Place(place.bucket, item[0]), path)
 
         target.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(PARALLEL) as pool:
             list(pool.map(fetch, found))
         return len(found)
+
+    def get(self, place: Place, path: Path) -> None:
+        """One object as one file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_name(f".{uuid.uuid4().hex}.half")
+        # Not download_file: its transfer threads cost more than most of these objects.
+        body = self.s3.get_object(Bucket=place.bucket, Key=place.key)["Body"]
+        with half.open("wb") as out:
+            shutil.copyfileobj(body, out, CHUNK)
+        half.replace(path)
+
+    def fetch(self, place: Place, folder: Path) -> Path:
+        """The one object that `place` names, in `folder` under its own last name, without a look at the bucket's list.
+
+        Raises FilesError.
+        """
+        path = folder / place.key.rpartition("/")[2]
+        try:
+            self.get(place, path)
+        except ClientError as error:
+            raise FilesError(f"{place} cannot be read: {error.response['Error']['Message']}") from error
+        return path
 
     def upload(self, folder: Path, place: Place) -> int:
         """Puts every file below `folder` under `place`, those that declare the rest complete last; how many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 from moto.logs.exceptions import ResourceAlreadyExistsException
 from moto.logs.models import logs_backends
 
-from lab import embedded
+from lab import access, embedded, onbehalf
 
 if TYPE_CHECKING:
     from lab.engine import Engine
 
+LOG = logging.getLogger(__name__)
 TAIL_LINES = 15
 # CloudWatch Logs takes at most 10,000 events in a call and 256 KB in an event.
 BATCH = 10_000
@@ -41,11 +43,19 @@ def tail(log: Path, lines: int = TAIL_LINES, characters: int = 1024) -> str:
     return "\n".join(said)[-characters:]
 
 
-def to_cloudwatch(engine: Engine, group: str, stream: str, lines: Sequence[str]) -> None:
+def to_cloudwatch(
+    engine: Engine, role_arn: str, group: str, stream: str, lines: Sequence[str], *, more: Sequence[str] = ()
+) -> None:
     """Adds `lines` to a log stream, which comes into being with its group; all get the time of now.
 
-    Metrics that they hold in the embedded format reach CloudWatch.
+    Metrics that they hold in the embedded format reach CloudWatch. The role writes them, with the further actions
+    `more`; without the permission there is no log, as in AWS, and the engine's own log says why.
     """
+    try:
+        access.require(engine, role_arn, onbehalf.writes_log(engine, group, stream, *more))
+    except access.AccessDenied as error:
+        LOG.error("no log in %s: %s", group, error.message)
+        return
     backend = logs_backends[engine.account][engine.region]
     with contextlib.suppress(ResourceAlreadyExistsException):
         backend.create_log_group(group, {})

@@ -1,10 +1,11 @@
 """Lays a prefix of a bucket out as files with one request, for Spark to read.
 
-Covers: POST /moto-api/lab/mirror {"bucket", "key", "folder", "have": {key: etag}} from the process of a Glue job.
+Covers: POST /moto-api/lab/mirror {"bucket", "key", "folder", "have": {key: etag}} from the process of a Glue job,
+    with the access key of its role's session as X-Access-Key: the role must be allowed to list the prefix and read it.
     Objects whose etag differs are written to folder/<bucket>/<key>; the answer is {"objects": {key: etag}}. A key
     names itself, or all below it as a folder.
-Does not cover: checks of identity. It is the desk's own door, as S3's connector is Spark's in AWS, and it opens only
-    for folders of Glue jobs below the engine's root.
+Does not cover: signatures. It is the desk's own door, as S3's connector is Spark's in AWS, and it opens only for
+    folders of Glue jobs below the engine's root.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lab import access
+from lab.wire import Call
 
 if TYPE_CHECKING:
     from lab.engine import Engine
@@ -29,6 +33,9 @@ def install(engine: Engine) -> None:
     def door(request: Any, _url: str, _headers: Any) -> Answer:
         try:
             asked = json.loads(request.get_data())
+            denied = _denied(engine, request.headers.get("X-Access-Key", ""), asked["bucket"], asked["key"])
+            if denied:
+                return 403, {}, json.dumps({"error": denied})
             found = lay_out(engine, asked["bucket"], asked["key"], Path(asked["folder"]), asked["have"])
         except MissingBucket:
             return 404, {}, json.dumps({"error": f"the bucket {asked['bucket']} does not exist"})
@@ -37,6 +44,22 @@ def install(engine: Engine) -> None:
         return 200, {}, json.dumps({"objects": found})
 
     urls.url_paths["{0}" + DOOR + "$"] = door
+
+
+def _denied(engine: Engine, access_key: str, bucket: str, key: str) -> str | None:
+    """Why the caller may not read below a key; the objects' own names stand in for one check of them all."""
+    guard = access.guard(engine)
+    caller = guard.caller(access_key)
+    if caller is None:
+        return None
+    for operation, given in (
+        ("ListObjectsV2", {"Bucket": bucket, "Prefix": key}),
+        ("GetObject", {"Bucket": bucket, "Key": key}),
+    ):
+        denied = guard.refuses(caller, Call("s3", operation, given))
+        if denied:
+            return denied
+    return None
 
 
 def lay_out(engine: Engine, bucket: str, key: str, folder: Path, have: Mapping[str, str]) -> dict[str, str]:

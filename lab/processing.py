@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeProcessingJob
 
-from lab import child, identity, jobfiles, joblog, runtimes
+from lab import access, child, identity, jobfiles, joblog, onbehalf, runtimes
 from lab.errors import LabError
 from lab.jobfiles import Files, Place
-from lab.training import DAY, GRACE_SECONDS, NAME, REASON_CHARACTERS, SERVICE, tracking
+from lab.training import DAY, GRACE_SECONDS, NAME, REASON_CHARACTERS, SERVICE, SETS_UP_LOGS, tracking
 
 if TYPE_CHECKING:
     import datetime
@@ -117,14 +117,19 @@ class ProcessingJob(FakeProcessingJob):  # type: ignore[misc]
             status = "Failed"
             self.failure_reason = f"InternalServerError: {type(error).__name__}: {error}"[:REASON_CHARACTERS]
         stream = f"{self.processing_job_name}/algo-1-{int(time.time())}"
-        joblog.to_cloudwatch(self.engine, LOG_GROUP, stream, joblog.text(self.log).splitlines())
+        said = joblog.text(self.log).splitlines()
+        joblog.to_cloudwatch(self.engine, self.request["RoleArn"], LOG_GROUP, stream, said, more=SETS_UP_LOGS)
         self.processing_end_time = self.last_modified_time = utcnow()
         # Last, as it is what pollers wait for.
         self.processing_job_status = status
 
     def _run(self) -> str:
         shutil.rmtree(self.folder, ignore_errors=True)  # an earlier engine in this root may have had a job of this name
-        session = identity.assume(self.engine, self.request["RoleArn"], self.processing_job_name)
+        role, name = self.request["RoleArn"], self.processing_job_name
+        image = self.request["AppSpecification"]["ImageUri"]
+        disk = self.request["ProcessingResources"]["ClusterConfig"].get("VolumeKmsKeyId")
+        access.require(self.engine, role, onbehalf.runs(self.engine, image, LOG_GROUP, disk), session=name)
+        session = identity.assume(self.engine, role, name)
         files = Files(self.engine, session)
         self._prepare(files)
         if self.stopping.is_set():

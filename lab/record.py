@@ -7,6 +7,7 @@ logs/NN-<State>/log.txt   what the state's job said; for a state without a job, 
 curated/ train/ evaluate/ gate/ export/   the data bucket's prefixes of this run
 release/               the release's manifest and artefacts
 recipes/*.json         the Greengrass recipes as deployed
+access.json            roles, and which of them called what (grants.py)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import cost, history, ledger, registry
+from lab import cost, grants, history, ledger, registry
 from lab.flow import Outcome, definition
 from lab.history import State
 from lab.home import read_json, write_atomically
@@ -45,6 +46,7 @@ def collect(stack: Stack, flow: Outcome, release: Outcome | None, folder: Path, 
         _download(stack, f"releases/{manifest['version']}/", folder / "release")
     _copy_edge(stack, root, folder)
     _write_definitions(stack, folder)
+    write_atomically(folder / "access.json", json.dumps(grants.taken(stack.engine), indent=1))
     write_atomically(folder / "settings.json", json.dumps(stack.settings, indent=1))
     record: dict[str, Any] = {
         "run": flow.run,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import dataset, flow, launch, ledger, record, registry, stack
+from lab import dataset, flow, grants, launch, ledger, record, registry, stack
 from lab.clock import Clock
 from lab.dataset import Written
 from lab.errors import FlowFailed, GateRefused, LabError
@@ -109,9 +109,19 @@ def _problem(written: dict[str, Any], outcome: Outcome, released: Outcome | None
     row = next(row for row in written["states"] if row["name"] == state.name and row["flow"] == state.flow)
     log = folder / row["log"]
     cause = (state.cause or "").strip().splitlines() or [""]
-    message = f"the state {state.name} failed: {state.error}: {cause[0][:400]}"
+    message = f"the state {state.name} failed: {state.error}: {cause[0][:400]}{_denials(folder)}"
     hint = f"the whole log is {log}"
     return FlowFailed(message, hint, log=str(log), log_tail=launch.last_lines(log, TAIL_LINES))
+
+
+def _denials(folder: Path) -> str:
+    """What was denied in the run; an answer to a HEAD request has no room for it."""
+    denied = grants.denied(read_json(folder / "access.json"))
+    return "".join(
+        f"\n{call['role']} is not authorized to perform: {call['action']} on resource: {call['resource']}"
+        for call in denied
+        if "action" in call
+    )
 
 
 def finish(result: Result, clock: Clock, entries: list[ledger.Entry], former: dict[str, Any] | None = None) -> Result:

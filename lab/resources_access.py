@@ -190,8 +190,8 @@ KINDS = (
         }),
         _make_role, _read_role, _drop_role, _change_role,
         {"Arn": _role_arn},
-        note="Every child runs with its role's session, and only if the role trusts its service. Permissions are "
-        "kept and read back, not enforced.",
+        note="Every child runs with its role's session, and only if the role trusts its service. What its "
+        "policies and its boundary do not allow is denied.",
         fixed=frozenset({"Path", "RoleName"}),
     ),
     Kind(
@@ -208,7 +208,7 @@ KINDS = (
         "AWS::IAM::Policy",
         frozenset({"PolicyName", "PolicyDocument", "Roles"}),
         _make_policy, _read_policy, _drop_policy,
-        note="Kept on its roles and read back, not enforced.",
+        note="Decides over the calls of its roles.",
     ),
     Kind(
         "AWS::KMS::Key",
@@ -226,7 +226,7 @@ KINDS = (
         keeps=True,
         inert={"PendingWindowInDays": "a deleted key waits in memory until the engine ends"},
         note="The key encrypts and decrypts what is sent to KMS; objects, tables and logs lie on the desk in the "
-        "clear. Its policy is not enforced.",
+        "clear. Its policy decides over the roles that read and write encrypted buckets.",
         fixed=frozenset({"KeySpec", "KeyUsage", "MultiRegion"}),
     ),
     Kind(
@@ -239,6 +239,6 @@ KINDS = (
         "AWS::Lambda::Permission",
         frozenset({"Action", "FunctionName", "Principal", "SourceAccount", "SourceArn"}),
         _make_permission, _read_permission, _drop_permission,
-        note="Kept in the function's policy and read back, not enforced.",
+        note="Without it EventBridge and IoT cannot invoke the function.",
     ),
 )  # fmt: skip

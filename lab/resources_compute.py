@@ -16,7 +16,8 @@ FUNCTION = (
 def _make_function(site: Site, wanted: Properties) -> str:
     name = str(wanted.get("FunctionName") or site.named())
     given = {**{key: wanted.get(key) for key in FUNCTION}, "FunctionName": name, "Code": _code(wanted["Code"])}
-    site.call("lambda", "create_function", {**given, "Tags": pairs(wanted.get("Tags")) or None})
+    more = {"KMSKeyArn": wanted.get("KmsKeyArn"), "Tags": pairs(wanted.get("Tags")) or None}
+    site.call("lambda", "create_function", {**given, **more})
     if "ReservedConcurrentExecutions" in wanted:
         _reserve(site, name, wanted)
     return name
@@ -40,6 +41,7 @@ def _read_function(made: Made) -> Properties:
     return {
         **kept,
         "Code": made.properties["Code"] if kept["CodeSize"] else None,
+        "KmsKeyArn": kept.get("KMSKeyArn"),
         "ReservedConcurrentExecutions": found.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
         "Tags": listed(found.get("Tags", {})),
     }
@@ -203,12 +205,11 @@ KINDS = (
         lambda made: made.site.call("lambda", "delete_function", {"FunctionName": made.id}),
         _change_function,
         {"Arn": lambda made: made.site.arn("lambda", f"function:{made.id}")},
-        inert={"KmsKeyArn": "environment variables lie on the desk in the clear; its Lambda keeps no key"},
         how="executed",
         note="Each invocation is the real handler in a cold or warm child process with only its bundle, boto3 and its "
         "role's session. All functions run on the lab's own Python, whatever Runtime and Architectures say, and on "
         "this machine's network, whatever VpcConfig says.",
-        fixed=frozenset({"Architectures", "FunctionName", "PackageType"}),
+        fixed=frozenset({"Architectures", "FunctionName", "KmsKeyArn", "PackageType"}),
     ),
     Kind(
         "AWS::StepFunctions::StateMachine",

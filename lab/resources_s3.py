@@ -203,6 +203,6 @@ KINDS = (
         frozenset({"Bucket", "PolicyDocument"}),
         _make_policy, _read_policy,
         lambda made: made.site.call("s3", "delete_bucket_policy", {"Bucket": made.id}),
-        note="Kept and read back, not enforced.",
+        note="Decides over the calls of roles; conditions on TLS count as fulfilled.",
     ),
 )  # fmt: skip

@@ -213,7 +213,7 @@ KINDS = (
         frozenset({"PolicyDocument", "Topics"}),
         _make_topic_policy, _read_topic_policy,
         lambda made: None,
-        note="Kept and read back, not enforced; it goes with its topic.",
+        note="Decides what EventBridge and roles may publish; it goes with its topic.",
     ),
     Kind(
         "AWS::SNS::Subscription",

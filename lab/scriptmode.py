@@ -29,9 +29,7 @@ def prepare(files: Files, ml: Path, host: str) -> tuple[list[str], dict[str, str
         raise FilesError("script mode needs the hyperparameters sagemaker_program and sagemaker_submit_directory")
     archive = Path(str(source))  # of a channel, or fetched
     if not archive.is_absolute():
-        place = Place.parse(str(source))
-        files.download(place, ml / "source")
-        archive = ml / "source" / place.key.rpartition("/")[2]
+        archive = files.fetch(Place.parse(str(source)), ml / "source")
     jobfiles.unpack(archive, ml / "code")
     own = {name: value for name, value in values.items() if not name.startswith(PREFIX)}
     arguments = to_arguments(own)

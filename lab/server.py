@@ -42,6 +42,7 @@ STAND_INS = (
     "lab.iot",
     "lab.provisioning",
     "lab.greengrassv2",
+    "lab.grants",
 )
 HOST = "127.0.0.1"
 # Services whose name in CloudFormation is that of their API.
@@ -63,12 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lab import child
 
     try:
-        server = _bind(args.port)
+        # Bound here: werkzeug answers a port that is taken with advice about its own command line.
+        bound = socket.create_server((HOST, args.port), backlog=128)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         print(f"cannot listen on port {args.port} of {HOST}: {why}", file=sys.stderr)  # noqa: T201
         return 1
-    engine = Engine(root, f"http://{HOST}:{server.port}", args.region, _account(), root / "assembly")
+    port = bound.getsockname()[1]
+    engine = Engine(root, f"http://{HOST}:{port}", args.region, _account(), root / "assembly")
+    server = _serving(engine, bound)
     os.environ["AWS_ENDPOINT_URL"] = engine.endpoint  # moto's interpreter calls services through boto3
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,12 +125,12 @@ def _account() -> str:
     return str(DEFAULT_ACCOUNT_ID)
 
 
-def _bind(port: int) -> Any:
-    """moto's WSGI application on a bound loopback socket. Raises OSError when the port cannot be had."""
+def _serving(engine: Engine, bound: socket.socket) -> Any:
+    """moto's WSGI application, behind the check of what roles may do, on a bound loopback socket."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
-    from lab import inside
+    from lab import access, inside
 
     class Quiet(MotoRequestHandler):  # type: ignore[misc]  # moto is untyped
         """HTTP/1.1, and one log line for a request only when the server could not answer it."""
@@ -137,11 +141,10 @@ def _bind(port: int) -> Any:
             if str(code).startswith("5"):
                 super().log_request(code, size)
 
-    # Bound here: werkzeug answers a port that is taken with advice about its own command line.
-    bound = socket.create_server((HOST, port), backlog=128)
-    application = DomainDispatcherApplication(create_backend_app)
+    application = access.guarded(engine, DomainDispatcherApplication(create_backend_app))
+    port = bound.getsockname()[1]
     for host in (HOST, "localhost"):
-        inside.serve(f"{host}:{bound.getsockname()[1]}", application)
+        inside.serve(f"{host}:{port}", application)
     return make_server(HOST, port, application, threaded=True, request_handler=Quiet, fd=bound.detach())
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import child, identity, jobfiles, joblog, runtimes
+from lab import access, child, identity, jobfiles, joblog, onbehalf, runtimes
 from lab.errors import LabError
 from lab.jobfiles import Files, Place
 
@@ -83,6 +83,7 @@ def start(
     `name` is the folder's and the log's. Raises ServeError with the process's last lines, or FilesError when the
     model archive is not there or broken.
     """
+    access.require(engine, role_arn, onbehalf.runs(engine, image, "/aws/sagemaker/Endpoints"), session=name[:64])
     home = image_folder(engine, image)
     argv, given = entry_point(home)
     folder = child.job_folder(engine, "endpoints", name)

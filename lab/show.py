@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lab.bill import Bill
     from lab.cloud import Cloud
     from lab.deploy import Prospect
+    from lab.grants import Grant
     from lab.push import Pushed
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
@@ -198,6 +200,30 @@ def verdicts(pushed: Pushed) -> None:
     words = {True: "accepted", False: "refused", None: "not seen"}
     rows = [{**vars(one), "verdict": words[one.accepted]} for one in pushed.verdicts]
     _table(Console(highlight=False), f"version {pushed.version}", ("thing", "verdict", "reason", "detail"), rows)
+
+
+def grants(rows: Sequence[Grant]) -> None:
+    """Each role's grants: used or not, and the reason."""
+    console = Console(highlight=False)
+    for role, own in groupby(rows, key=lambda row: row.role):
+        shown = [
+            {"used": "used" if row.used else "unused", "action": row.action, "on": row.resource, "reason": row.reason}
+            for row in own
+        ]
+        _table(console, role, ("used", "action", "on", "reason"), shown)
+
+
+def access(rows: Sequence[Grant], denied: Sequence[Mapping[str, Any]], statements: int, spare: int) -> None:
+    """What the grants come to, and each call that was denied."""
+    console = Console(highlight=False)
+    used, bare = sum(row.used for row in rows), sum(not row.used and not row.reason for row in rows)
+    said = f"{len(rows)} grants: {used} used, {len(rows) - used - bare} unused with a reason, {bare} unused without one"
+    console.print(Text(said))
+    needed = f"{statements} statements: a recorded call needs {statements - spare}, no call needs {spare}"
+    console.print(Text(needed))
+    for call in denied:
+        what = call.get("unknown") or f"{call['action']} on {call['resource']}"
+        console.print(Text(f"denied: {call['role']}: {what}"), soft_wrap=True)
 
 
 def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,13 +7,19 @@ Does not cover: signatures (the fields are there and verify nothing) and deliver
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from moto.sns.models import Subscription
 
+from lab import access
+from lab.needs import Need
+
 if TYPE_CHECKING:
     from lab.engine import Engine
+
+LOG = logging.getLogger(__name__)
 
 
 def install(engine: Engine) -> None:
@@ -28,6 +34,12 @@ def install(engine: Engine) -> None:
         if given.get("message_structure") == "json":
             message = self._parse_message_structure(message, self.protocol)
         event = json.dumps({"Records": [_record(engine, self, message, message_id, given)]})
+        try:
+            need = Need("lambda:InvokeFunction", str(self.endpoint))
+            access.require_service(engine, "sns", need, str(self.topic_arn))
+        except access.AccessDenied as error:
+            LOG.error("%s: %s was not invoked: %s", self.topic_arn, self.endpoint, error.message)
+            return
         engine.client("lambda").invoke(FunctionName=self.endpoint, InvocationType="Event", Payload=event.encode())
 
     Subscription.publish = publish

@@ -20,6 +20,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 from moto.core.config import default_user_config
+from moto.core.exceptions import ServiceException
 from moto.stepfunctions.parser import models as parser_models
 from moto.stepfunctions.parser.api import HistoryEventType, InvalidDefinition, TaskFailedEventDetails
 from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import CustomErrorName
@@ -40,11 +41,23 @@ from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguagePa
 from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 
+from lab import access, onbehalf
 from lab.casing import recased
 from lab.definition import refusals
 from lab.engine import Engine
+from lab.needs import Need
 
 POLL_SECONDS = 0.1
+# The tag that Step Functions puts on the SageMaker jobs that it starts, for which its role needs sagemaker:AddTags.
+MANAGED = {"Key": "MANAGED_BY_AWS", "Value": "STARTED_BY_STEP_FUNCTIONS"}
+# `.sync` follows a job by a rule of EventBridge that Step Functions makes in the name of the machine's role.
+RULES = {
+    "sagemaker:createTrainingJob": "StepFunctionsGetEventsForSageMakerTrainingJobsRule",
+    "sagemaker:createHyperParameterTuningJob": "StepFunctionsGetEventsForSageMakerTuningJobsRule",
+    "sagemaker:createProcessingJob": "StepFunctionsGetEventsForSageMakerProcessingJobsRule",
+    "sagemaker:createTransformJob": "StepFunctionsGetEventsForSageMakerTransformJobsRule",
+    "codebuild:startBuild": "StepFunctionsGetEventForCodeBuildStartBuildRule",
+}
 # How Step Functions spells a service in error names, where that is not its API name with a capital.
 ERROR_PREFIX = {"dynamodb": "DynamoDb", "greengrassv2": "GreengrassV2", "sagemaker": "SageMaker", "glue": "Glue"}
 
@@ -118,6 +131,7 @@ def install(engine: Engine) -> None:
     _refuse_what_the_desk_cannot()
     _name_every_execution()
     _parse_once()
+    _check_the_role(engine)
 
 
 def _refuse_what_the_desk_cannot() -> None:
@@ -132,6 +146,48 @@ def _refuse_what_the_desk_cannot() -> None:
             raise InvalidDefinition(message="the desk does not cover this definition: " + "; ".join(found))
 
     backend._validate_definition = staticmethod(checked)
+
+
+def _check_the_role(engine: Engine) -> None:
+    """The role of a machine may log, trace and follow its jobs, as AWS checks when the machine is made or changed."""
+    backend = parser_models.StepFunctionsParserBackend
+    create, update = backend.create_state_machine, backend.update_state_machine
+
+    def created(self: Any, **given: Any) -> Any:
+        about = given["loggingConfiguration"], given["tracingConfiguration"]
+        _admit(engine, given["name"], given["roleArn"], given["definition"], *about)
+        return create(self, **given)
+
+    def updated(self: Any, **given: Any) -> Any:
+        now = self.describe_state_machine(given["arn"])
+        role, definition = given["role_arn"] or now.roleArn, given["definition"] or now.definition
+        about = given["logging_configuration"], given["tracing_configuration"]
+        _admit(engine, now.name, role, definition, *about)
+        return update(self, **given)
+
+    backend.create_state_machine, backend.update_state_machine = created, updated
+
+
+def _admit(engine: Engine, name: str, role_arn: str, definition: str, logs: Any, traces: Any) -> None:
+    wanted = []
+    if logs and logs.get("destinations"):
+        wanted += [Need(f"logs:{action}", "*") for action in onbehalf.DELIVERY]
+    if traces and traces.get("enabled"):
+        wanted += [Need(f"xray:{action}", "*") for action in onbehalf.TRACING]
+    for part, rule in RULES.items():
+        if f"arn:aws:states:::{part}.sync" in definition:
+            arn = f"arn:aws:events:{engine.region}:{engine.account}:rule/{rule}"
+            wanted += [Need(f"events:{action}", arn) for action in ("PutTargets", "PutRule", "DescribeRule")]
+    try:
+        access.require(engine, role_arn, wanted, session=name)
+    except access.AccessDenied as error:
+        raise AccessDeniedException(error.message) from None
+
+
+class AccessDeniedException(ServiceException):  # type: ignore[misc]
+    """Step Functions' word for a role that may not do what its machine needs."""
+
+    code = "AccessDeniedException"
 
 
 def _name_every_execution() -> None:
@@ -239,6 +295,9 @@ class JobTask(StateTaskServiceCallback):  # type: ignore[misc]
         self, env: Any, resource_runtime_part: Any, normalised_parameters: dict[str, Any], state_credentials: Any
     ) -> None:
         service, action = self.resource.service_name, self._get_boto_service_action()
+        if service == "sagemaker":
+            tags = [*normalised_parameters.get("Tags", []), MANAGED]
+            normalised_parameters = {**normalised_parameters, "Tags": tags}
         env.stack.append(Call(service, action, resource_runtime_part.region, state_credentials)(normalised_parameters))
 
     def _build_sync_resolver(

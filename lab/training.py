@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from moto.core.utils import utcnow
 from moto.sagemaker.models import FakeTrainingJob
 
-from lab import child, hosts, identity, jobfiles, joblog, runtimes, scriptmode
+from lab import access, child, hosts, identity, jobfiles, joblog, onbehalf, runtimes, scriptmode
 from lab.errors import EngineError, LabError
 from lab.jobfiles import Files, Place
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SERVICE = "sagemaker"
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+# What SageMaker does to a log beside writing it, with the role of the job or the endpoint.
+SETS_UP_LOGS = ("CreateLogGroup", "DescribeLogStreams")
 ML = "/opt/ml"
 REASON_CHARACTERS = 1024
 # SageMaker gives a container two minutes between SIGTERM and SIGKILL.
@@ -171,7 +173,11 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
 
     def _run(self) -> tuple[str, str]:
         shutil.rmtree(self.folder, ignore_errors=True)  # an earlier engine in this root may have had a job of this name
-        session = identity.assume(self.engine, self.request["RoleArn"], self.training_job_name)
+        role, image = self.request["RoleArn"], self.request["AlgorithmSpecification"]["TrainingImage"]
+        disk = self.request["ResourceConfig"].get("VolumeKmsKeyId")
+        wanted = onbehalf.runs(self.engine, image, LOG_GROUP, disk)
+        access.require(self.engine, role, wanted, session=self.training_job_name)
+        session = identity.assume(self.engine, role, self.training_job_name)
         files = Files(self.engine, session)
         self._enter("Downloading", "Downloading input data")
         for host in self.hosts:
@@ -323,7 +329,8 @@ class TrainingJob(FakeTrainingJob):  # type: ignore[misc]
     def _ship_log(self) -> None:
         for host in reversed(self.hosts):
             stream = f"{self.training_job_name}/{host.name}-{int(time.time())}"
-            joblog.to_cloudwatch(self.engine, LOG_GROUP, stream, self._said(host))
+            role = self.request["RoleArn"]
+            joblog.to_cloudwatch(self.engine, role, LOG_GROUP, stream, self._said(host), more=SETS_UP_LOGS)
 
     def _said(self, host: hosts.Host) -> list[str]:
         """A host's own lines; the first one's log holds the others' too by now."""

@@ -22,7 +22,7 @@ from moto.sagemaker.models import FakeTransformJob, Model
 from lab import identity, joblog, serving
 from lab.errors import LabError
 from lab.jobfiles import Files, Place
-from lab.training import NAME, REASON_CHARACTERS
+from lab.training import NAME, REASON_CHARACTERS, SETS_UP_LOGS
 
 if TYPE_CHECKING:
     import datetime
@@ -136,7 +136,8 @@ class TransformJob(FakeTransformJob):  # type: ignore[misc]
         finally:
             server.stop()
             stream = f"{self.transform_job_name}/algo-1-{int(time.time())}"
-            joblog.to_cloudwatch(self.engine, LOG_GROUP, stream, joblog.text(server.running.log).splitlines())
+            said = joblog.text(server.running.log).splitlines()
+            joblog.to_cloudwatch(self.engine, role, LOG_GROUP, stream, said, more=SETS_UP_LOGS)
 
     def _answer(self, files: Files, server: serving.Server, bucket: str, key: str, below: str) -> None:
         """One object through the server, its answer beside the others."""

@@ -19,7 +19,7 @@ OUTPUTS = {
 # Actions that AWS lets no one narrow to a resource, or whose resource is made by the service itself.
 BARE_STAR = {
     "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken", "greengrass:CreateDeployment",
-    "greengrass:ListDeployments", "iot:RegisterThing",
+    "greengrass:ListDeployments", "iot:ListPrincipalPolicies", "iot:RegisterThing",
     "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
     "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
     "xray:GetSamplingRules", "xray:GetSamplingTargets", "xray:PutTelemetryRecords", "xray:PutTraceSegments",
@@ -157,12 +157,17 @@ def test_a_device_joins_only_past_the_hook_and_under_the_device_policy(assembly:
     assert body["thing"]["OverrideSettings"]["ThingGroups"] == "DO_NOTHING"
 
 
-def test_a_device_puts_samples_below_its_own_name_and_never_a_manifest(assembly: Any) -> None:
-    puts = [
+def puts_of_a_device(assembly: Any) -> list[dict[str, Any]]:
+    return [
         statement
         for role, statement in statements(assembly)
         if role.startswith("FleetDeviceRole") and "s3:PutObject" in listed(statement["Action"])
     ]
+
+
+def test_a_device_puts_samples_below_its_own_name_and_never_a_manifest(synthesize: Any, tmp_path: Any) -> None:
+    assembly = synthesize(tmp_path / "cdk.out", LAB_OVERRIDES='{"edge": {"capture_per_day": 40}}')
+    puts = puts_of_a_device(assembly)
     where = {statement["Effect"]: [assembly.text(one) for one in listed(statement["Resource"])] for statement in puts}
     assert [one.partition("/")[2] for one in where["Allow"]] == ["raw/*-device/${credentials-iot:ThingName}/*"]
     assert [one.partition("/")[2] for one in where["Deny"]] == ["raw/*/_manifest.json"]
@@ -182,6 +187,7 @@ def test_samples_leave_a_device_only_where_the_owner_asks_for_them(
 
     said = configured(assembly)
     assert (said["bucket"], said["capture_per_day"], said["drift_psi"], said["source"]) == ("", 0, 0.25, "inbox")
+    assert not puts_of_a_device(assembly)
     asked = synthesize(tmp_path / "cdk.out", LAB_OVERRIDES='{"edge": {"capture_per_day": 40}}')
     found = configured(asked)
     assert (found["capture_per_day"], bool(found["bucket"])) == (40, True)

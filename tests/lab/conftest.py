@@ -24,6 +24,8 @@ from lab.engine import Engine
 REPO = Path(__file__).parents[2]
 ACCOUNT = "123456789012"
 TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+# For tests of what is done and not of who may do it.
+EVERYTHING = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 
 
 def pins() -> dict[str, list[str]]:
@@ -61,12 +63,14 @@ def desk(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def role(desk: Engine) -> Callable[..., str]:
-    """Makes a role that the named services may assume; gives its ARN."""
+    """Makes a role that the named services may assume; gives its ARN. It may do what `may` says, or else everything."""
 
-    def make(name: str, *services: str) -> str:
+    def make(name: str, *services: str, may: dict[str, Any] | None = None) -> str:
         who = {"Service": [f"{service}.amazonaws.com" for service in services]}
         policy: dict[str, Any] = {"Version": "2012-10-17", "Statement": [{**TRUST, "Principal": who}]}
-        made = desk.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
+        client = desk.client("iam")
+        made = client.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
+        client.put_role_policy(RoleName=name, PolicyName="work", PolicyDocument=json.dumps(may or EVERYTHING))
         arn: str = made["Role"]["Arn"]
         return arn
 
@@ -160,7 +164,7 @@ def until() -> Callable[[Callable[[], Any]], Any]:
 
 @pytest.fixture
 def trusting(engine: Engine) -> Callable[[str], str]:
-    """Makes a role on the session's engine that a service may assume; gives its ARN."""
+    """Makes a role on the session's engine that a service may assume and that may do everything; gives its ARN."""
 
     def make(service: str) -> str:
         policy = {
@@ -168,7 +172,9 @@ def trusting(engine: Engine) -> Callable[[str], str]:
             "Statement": [{**TRUST, "Principal": {"Service": f"{service}.amazonaws.com"}}],
         }
         name = f"{service}-{uuid.uuid4().hex[:8]}"
-        made = engine.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
+        client = engine.client("iam")
+        made = client.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
+        client.put_role_policy(RoleName=name, PolicyName="everything", PolicyDocument=json.dumps(EVERYTHING))
         return str(made["Role"]["Arn"])
 
     return make

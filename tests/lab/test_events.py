@@ -103,7 +103,7 @@ def test_an_event_starts_a_machine_under_a_name_of_both_ids(
     definition = {"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}
     role = trusting("states")
     arn = machines.create_state_machine(name=name, definition=json.dumps(definition), roleArn=role)["stateMachineArn"]
-    rule({"source": [name]}, Id="machine", Arn=arn, RoleArn=role, Input='{"constant": true}')
+    rule({"source": [name]}, Id="machine", Arn=arn, RoleArn=trusting("events"), Input='{"constant": true}')
     sent = send(engine, name)
     [execution] = until(lambda: machines.list_executions(stateMachineArn=arn)["executions"])
     assert execution["name"].startswith(f"{sent}_") and len(execution["name"]) == 73

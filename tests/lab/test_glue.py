@@ -152,7 +152,7 @@ def test_an_import_that_glue_does_not_bring_fails_the_run_by_name(aws: Engine, j
 
 def test_a_script_that_is_not_there_fails_the_run(aws: Engine, job: Callable[..., None]) -> None:
     job(Command={"Name": "glueetl", "ScriptLocation": "s3://data/assets/none.py"})
-    assert "No S3 objects found" in finish(aws)["ErrorMessage"]
+    assert "s3://data/assets/none.py cannot be read: The specified key does not exist" in finish(aws)["ErrorMessage"]
 
 
 def test_the_time_limit_and_a_second_run_are_enforced(aws: Engine, job: Callable[..., None]) -> None:

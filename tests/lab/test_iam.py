@@ -22,7 +22,7 @@ def decide(desk: Engine, itself: Callable[..., None], role: Callable[..., str]) 
     def ask(statements: list[dict[str, Any]], action: str, resource: str, **context: str) -> Any:
         client = desk.client("iam")
         document = json.dumps({"Version": "2012-10-17", "Statement": statements})
-        client.put_role_policy(RoleName="r", PolicyName="own", PolicyDocument=document)
+        client.put_role_policy(RoleName="r", PolicyName="work", PolicyDocument=document)
         entries = [
             {"ContextKeyName": key.replace("_", ":"), "ContextKeyValues": [value], "ContextKeyType": "string"}
             for key, value in context.items()

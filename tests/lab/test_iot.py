@@ -55,6 +55,9 @@ def test_a_message_selects_its_rule_and_the_lambda_action_runs(
         Code={"ZipFile": code.getvalue()},
         Environment={"Variables": {"TARGET": str(target)}},
     )
+    cloud.client("lambda").add_permission(
+        FunctionName="feedback", StatementId="rule", Action="lambda:InvokeFunction", Principal="iot.amazonaws.com"
+    )
     rule(cloud, "SELECT *, topic(2) AS thing FROM 'lab/+/telemetry'", made["FunctionArn"])
     cloud.client("iot-data").publish(topic="lab/desk-1/other", payload=b'{"count": 0}')
     cloud.client("iot-data").publish(topic="lab/desk-1/telemetry", payload=b'{"count": 3}')

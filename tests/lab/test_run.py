@@ -273,6 +273,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     (tmp_path / "template.json").write_text(json.dumps({"Resources": {}}))
     monkeypatch.setattr(synth, "synth", lambda *_: synth.Assembly(tmp_path, "x", True, 0.0))
     monkeypatch.setattr(stack, "deploy", lambda *_: False)
+    monkeypatch.setattr("lab.grants.taken", lambda engine: {"roles": {}, "resources": {}, "calls": []})
     monkeypatch.setattr("lab.bulk.put", lambda engine, bucket, prefix, folder, paths: None)
     monkeypatch.setattr(stack, "deployed", lambda engine: Stack(engine, "ml-lab-dev", OUTPUTS, settings))
     return made

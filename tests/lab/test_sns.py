@@ -52,6 +52,8 @@ def test_a_function_gets_the_event_that_aws_sends(
     )  # fmt: skip
     client = desk.client("sns")
     topic = client.create_topic(Name="spent")["TopicArn"]
+    may = {"Action": "lambda:InvokeFunction", "Principal": "sns.amazonaws.com", "SourceArn": topic}
+    desk.client("lambda").add_permission(FunctionName="echo", StatementId="topic", **may)
     client.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=function["FunctionArn"])
     colour = {"colour": {"DataType": "String", "StringValue": "red"}}
     sent = client.publish(TopicArn=topic, Message="all of it", Subject="Budget", MessageAttributes=colour)

@@ -203,7 +203,7 @@ def test_the_time_limit_stops_the_job_and_keeps_the_model_so_far(
 ) -> None:
     script = "import os, time\nopen(os.environ['SM_MODEL_DIR'] + '/half.txt', 'w').write('1')\ntime.sleep(60)"
     request = training(role("job", "sagemaker"), source(data, script))
-    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 4}
+    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 15}  # the script's first line comes long before
     client = aws.client("sagemaker")
     client.create_training_job(**request)
     job = finish(client, "r1-train")

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from lab.call import Call, answer, environment_option, json_option, print_json
-from lab.cli_cloud import cost, deploy, destroy
+from lab.cli_cloud import cost, deploy, destroy, promote
 from lab.cli_device import device
 from lab.cli_iam import iam
 from lab.cli_label import label
-from lab.cli_new import new, promote, upgrade
+from lab.cli_new import new, upgrade
 
 if TYPE_CHECKING:
     from lab.errors import LabError

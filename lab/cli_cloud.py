@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.call import Call, environment_option, json_option, print_json
+from lab.call import Call, answer, environment_option, json_option, print_json
 
 if TYPE_CHECKING:
     from lab.assembly import Assembly
@@ -161,6 +161,32 @@ def destroy(call: Call, endpoint: str, yes: bool, data: bool, app: Path | None) 
     say(f"nothing of {prefix} is left{' but what is kept' if outcome.kept else ''}: the inventory is empty")
     if cloud.local and clouds.end_if_started(home):
         say("ended the embedded AWS that lab deploy had started")
+    return 0
+
+
+@click.command()
+@click.argument("version", required=False)
+@click.option(
+    "--endpoint",
+    type=click.Choice(["aws", "local"]),
+    default="aws",
+    show_default=True,
+    help="The account of your credentials, or the embedded AWS that is up.",
+)
+@environment_option
+@json_option
+@click.pass_obj
+def promote(call: Call, version: str | None, endpoint: str) -> int:
+    """Take an approved model (the newest without VERSION) over from the environment that promote_from names.
+
+    \b
+    lab promote --environment prod
+    """
+    from lab import promote as promoting
+
+    said = promoting.promote(call.home(), version, call.server().engine() if endpoint == "local" else None)
+    text = f"version {said['version']} is here and {said['approval']}, a copy of {said['source']}"
+    answer(call, said, text)
     return 0
 
 

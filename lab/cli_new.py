@@ -1,4 +1,4 @@
-"""`lab new`, `upgrade` and `promote`: a customer's repository out of the template, and models from stack to stack."""
+"""`lab new` and `lab upgrade`: a customer's repository out of the template, and later versions of it merged in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lab.call import Call, answer, environment_option, json_option
+from lab.call import Call, answer, json_option
 
 
 @click.command()
@@ -56,22 +56,3 @@ def upgrade(call: Call, source: str | None, to: str | None) -> int:
     }
     answer(call, said, "\n".join(merging.lines(done)))
     return 1 if done.conflicts else 0
-
-
-@click.command()
-@click.argument("version", required=False)
-@environment_option
-@json_option
-@click.pass_obj
-def promote(call: Call, version: str | None) -> int:
-    """Take an approved model (the newest without VERSION) over from the environment that promote_from names.
-
-    \b
-    lab promote --environment prod
-    """
-    from lab import promote as promoting
-
-    said = promoting.promote(call.home(), version)
-    text = f"version {said['version']} is here and {said['approval']}, a copy of {said['source']}"
-    answer(call, said, text)
-    return 0

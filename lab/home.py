@@ -52,6 +52,10 @@ class Home:
         """The region of lab.toml; `over` goes first."""
         return str(self._lab(over)["region"])
 
+    def account(self) -> str | None:
+        """The account that lab.toml names for the environment, if any."""
+        return self._lab(None).get("account")
+
     def prefix(self) -> str:
         """What the stack and every resource in it are named after, such as `ml-lab-dev`."""
         lab = self._lab(None)

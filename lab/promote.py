@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
+from lab import cloud
 from lab.errors import LabError
 
 if TYPE_CHECKING:
+    from lab.engine import Engine
     from lab.home import Home
 
+LONGEST_S = 900  # as long as the function may take
 
-def promote(home: Home, version: str | None) -> dict[str, Any]:
+
+def promote(home: Home, version: str | None, engine: Engine | None = None) -> dict[str, Any]:
     """What the stack's promote function answers: package, version, approval, source. Raises LabError.
 
-    Any AWS that the environment's variables point at: an account, or the embedded one after `eval "$(lab env)"`.
+    In the account of the caller's credentials, or on an embedded AWS.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    name = f"{home.prefix()}-promote"
-    patient = Config(read_timeout=900, retries={"total_max_attempts": 1})
-    region = os.environ.get("AWS_REGION") or home.region()
+    name, region = f"{home.prefix()}-promote", home.region()
+    client = engine.client("lambda") if engine else _of_account(home, region)
     payload = json.dumps({"version": version} if version else {})
     try:
-        said = boto3.client("lambda", region_name=region, config=patient).invoke(FunctionName=name, Payload=payload)
+        said = client.invoke(FunctionName=name, Payload=payload)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
             raise LabError(
@@ -35,8 +35,23 @@ def promote(home: Home, version: str | None) -> dict[str, Any]:
             ) from None
         raise LabError(f"{name} was not called: {error.response['Error']['Message']}") from None
     except BotoCoreError as error:
-        raise LabError(f"{name} was not called: {error}", "credentials of the account, or of lab env") from None
+        raise LabError(f"{name} was not called: {error}") from None
     answer: dict[str, Any] = json.loads(said["Payload"].read())
     if "FunctionError" in said:
         raise LabError(f"{answer.get('errorType', 'error')}: {answer.get('errorMessage', answer)}", f"{name} said so")
     return answer
+
+
+def _of_account(home: Home, region: str) -> Any:
+    """A client that waits for the function, in the account that lab.toml names. Raises LabError in another one."""
+    import boto3
+    from botocore.config import Config
+
+    found, wanted = cloud.account(region), home.account()
+    if wanted and wanted != found.account:
+        raise LabError(
+            f"the credentials are of account {found.account}, lab.toml says {wanted}",
+            "take that account's credentials (AWS_PROFILE), or another --environment",
+        )
+    patient = Config(read_timeout=LONGEST_S, retries={"total_max_attempts": 1})
+    return boto3.session.Session(region_name=region).client("lambda", config=patient)

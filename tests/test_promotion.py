@@ -90,10 +90,10 @@ def test_prod_takes_what_dev_approved_and_nothing_else(project: Project) -> None
     try:
         where = json.loads(project.lab("env", "--json").stdout)
         source = Source(where)
-        refused = project.lab("promote", "--environment", "prod", **where)
+        refused = project.lab("promote", "--endpoint", "local", "--environment", "prod")
         assert refused.returncode == 1 and "has no approved model; approve it there first" in refused.stderr
         package = source.approve()
-        done = project.lab("promote", "--environment", "prod", "--json", **where)
+        done = project.lab("promote", "--endpoint", "local", "--environment", "prod", "--json")
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert (said["version"], said["approval"], said["source"]) == (VERSION, "PendingManualApproval", package)
@@ -103,7 +103,7 @@ def test_prod_takes_what_dev_approved_and_nothing_else(project: Project) -> None
         own = status["stack"]["outputs"]["DataBucket"]
         copied = source.client("s3").get_object(Bucket=own, Key=f"releases/{VERSION}/edge-x86/model.zip")
         assert own != SOURCE and copied["Body"].read() == FILES["edge-x86/model.zip"]
-        none = project.lab("promote", "--environment", "dev", **where)
+        none = project.lab("promote", "--endpoint", "local", "--environment", "dev")
         assert none.returncode == 1 and "there is no function ml-lab-dev-promote" in none.stderr
     finally:
         assert project.lab("down").returncode == 0

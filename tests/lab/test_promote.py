@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
-from lab import cli
+from lab import cli, cloud
 
 
 class Lambda:
@@ -36,15 +36,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def said(monkeypatch: pytest.MonkeyPatch, answer: Any) -> tuple[Lambda, list[str]]:
-    service, regions = Lambda(answer), []
+def said(monkeypatch: pytest.MonkeyPatch, answer: Any, account: str = "111111111111") -> tuple[Lambda, list[str]]:
+    """An account whose Lambda answers so; gives it, and the regions that were asked."""
+    service, regions = Lambda(answer), list[str]()
 
-    def client(name: str, *, region_name: str, config: Any) -> Lambda:
-        assert name == "lambda" and config.read_timeout == 900
-        regions.append(region_name)
-        return service
+    class Session:
+        def __init__(self, *, region_name: str) -> None:
+            regions.append(region_name)
 
-    monkeypatch.setattr("boto3.client", client)
+        def client(self, name: str, *, config: Any) -> Lambda:
+            assert name == "lambda" and config.read_timeout == 900
+            return service
+
+    monkeypatch.setattr("boto3.session.Session", Session)
+    monkeypatch.setattr(cloud, "account", lambda region: cloud.Cloud(region, account, "arn:me"))
     return service, regions
 
 
@@ -78,7 +83,7 @@ def test_the_function_of_the_named_environment_is_asked_in_its_region(
             ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Invoke"),
             "acme-dev-promote was not called: no",
         ),
-        (NoCredentialsError(), "acme-dev-promote was not called: Unable to locate credentials"),
+        (ReadTimeoutError(endpoint_url="x"), "acme-dev-promote was not called: Read timeout"),
     ],
 )
 def test_a_refusal_is_one_message(
@@ -87,3 +92,16 @@ def test_a_refusal_is_one_message(
     said(monkeypatch, answer)
     assert cli.main(["promote"]) == 1
     assert told in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_another_account_than_lab_toml_names_is_not_asked(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (here / "lab.toml").read_text().replace('region = "eu-west-1"', 'account = "222222222222"')
+    (here / "lab.toml").write_text(text)
+    service, _ = said(monkeypatch, DONE)
+    assert cli.main(["promote", "--environment", "prod"]) == 1
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert "the credentials are of account 111111111111, lab.toml says 222222222222" in told and service.asked == []
+    said(monkeypatch, DONE, account="222222222222")
+    assert cli.main(["promote", "--environment", "prod"]) == 0

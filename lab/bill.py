@@ -223,10 +223,11 @@ def _month_remedy(still: Sequence[standing.Row]) -> str:
     hourly = sorted((row for row in still if row.hourly and row.month_usd), key=lambda row: -(row.month_usd or 0))
     if not hourly:
         return "fewer runs or devices cost less (lab cost shows which), or raise [budget] month_usd in lab.toml"
-    first = hourly[0]
-    others = f" and {len(hourly) - 1} more that bill by the hour" if len(hourly) > 1 else ""
-    what = f"{first.what} costs ${first.month_usd:.2f} a month while idle ({first.how}){others}"
-    return f"{what}: {first.mend or 'leave it out'}; or raise [budget] month_usd in lab.toml"
+    said = "; ".join(f"{row.what} ${row.month_usd:.2f} ({row.how})" for row in hourly[:3])
+    more = f" and {len(hourly) - 3} more" if len(hourly) > 3 else ""
+    mends = "; ".join(dict.fromkeys(row.mend or f"leave out {row.what}" for row in hourly))
+    total = sum(row.month_usd or 0.0 for row in hourly)
+    return f"${total:.2f} of it bill while nothing runs: {said}{more}. {mends}; or raise [budget] month_usd in lab.toml"
 
 
 def _excess(

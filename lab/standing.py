@@ -218,7 +218,7 @@ def _vpc_endpoint(logical: str, given: Properties, prices: Prices, template: Tem
     zones = len(given.get("SubnetIds") or [1])
     hourly = prices.usd("interface_endpoint_hour")
     how = f"${hourly:g} an hour in each of {zones} zones"
-    mend = "leave the VPC mode off, or have fewer zones"
+    mend = '[security] network = "none" needs no endpoints'
     yield Row(f"interface endpoint {logical}", "VPC", hourly * zones * HOURS_A_MONTH, how, True, mend)
 
 

@@ -44,9 +44,13 @@ def serving(instance: str) -> dict[str, Any]:
 
 
 def drawn(
-    states: dict[str, Any], records: Sequence[dict[str, Any]] = (RECORD,), budget: Any = BUDGET, use: Use | None = None
+    states: dict[str, Any],
+    records: Sequence[dict[str, Any]] = (RECORD,),
+    budget: Any = BUDGET,
+    use: Use | None = None,
+    extra: dict[str, Any] | None = None,
 ) -> bill.Bill:
-    template = {"Resources": {"Flow": machine(states), "Key": {"Type": "AWS::KMS::Key"}}}
+    template = {"Resources": {"Flow": machine(states), "Key": {"Type": "AWS::KMS::Key"}, **(extra or {})}}
     settings = {"budget": budget, "lab": {"region": "us-east-1"}}
     return bill.draw(template, settings, records, prices.load(), use or Use())
 
@@ -83,6 +87,20 @@ def test_an_endpoint_on_a_gpu_is_above_the_default_cap_and_the_remedy_names_the_
     assert "the cap is $100.00" in refused.value.message and "[budget] month_usd" in refused.value.message
     hint = str(refused.value.hint)
     assert "1 × ml.g5.xlarge" in hint and "[serving] serverless = true" in hint and "$1027.84" in hint
+
+
+def test_whatever_bills_by_the_hour_is_in_the_remedy_with_what_would_end_it() -> None:
+    interface = {"VpcEndpointType": "Interface", "SubnetIds": ["a", "b"]}
+    found = drawn(
+        {"Config": serving("ml.m5.large")},
+        extra={"Kms": {"Type": "AWS::EC2::VPCEndpoint", "Properties": interface}},
+        budget={"month_usd": 10.0},
+    )
+    (over,) = found.budget["exceeded"]
+    assert (
+        "interface endpoint Kms $14.60" in over["remedy"] and "$98.55 of it bill while nothing runs" in over["remedy"]
+    )
+    assert '[security] network = "none"' in over["remedy"] and "[serving] serverless = true" in over["remedy"]
 
 
 def test_a_run_above_its_cap_is_refused_with_the_dearest_job_and_its_settings() -> None:

@@ -322,7 +322,7 @@ def test_a_stack_above_the_budget_runs_here_and_is_said_to_cost_too_much(
     (cloud.root.parent / "template.json").write_text(json.dumps(gateway))
     assert cli.main(["run"]) == 0
     said = capsys.readouterr().out
-    assert "lab deploy would refuse it" in said and "NAT gateway Way costs $32.85 a month while idle" in said
+    assert "lab deploy would refuse it" in said and "NAT gateway Way $32.85 ($0.045 an hour)" in said
 
 
 def test_a_failed_job_is_exit_1_with_its_last_words(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,9 +84,14 @@ class Settings(Table):
     @model_validator(mode="after")
     def _serverless_has_no_instances(self) -> Settings:
         serving = self.serving
-        for key, asked in (("max_instances", serving.max_instances > 1), ("capture_percent", serving.capture_percent)):
+        instances = (
+            ("max_instances", serving.max_instances > 1),
+            ("capture_percent", serving.capture_percent),
+            ("delete_at", serving.delete_at),
+        )
+        for key, asked in instances:
             if serving.serverless and asked:
-                raise ValueError(f"[serving] {key} needs serverless = false; SageMaker has it for instances alone")
+                raise ValueError(f"[serving] {key} needs serverless = false; it is of instances alone")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The month's budget: people are told as it fills, and when it is spent the endpoint is deleted."""
+"""The month's budget: people are told as it fills; when it is spent, or the day is over, the endpoint is deleted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from aws_cdk import Aws
 from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_events as events
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from constructs import Construct
@@ -46,6 +47,8 @@ class Spending(Construct):
         self.topic = self._topic()
         self._subscribe()
         self._budget(people)
+        if settings.serving.delete_at:
+            self._every_day(settings.serving.delete_at)
 
     def _halt(self, staging: Staging, endpoint: str) -> Function:
         return Function(
@@ -114,6 +117,27 @@ class Spending(Construct):
             sns.CfnSubscription(
                 self, "Person", topic_arn=self.topic.ref, protocol="email", endpoint=self._settings.budget.email
             )
+
+    def _every_day(self, at: str) -> None:
+        """What an instance costs by the hour is not paid over night; the release of the next day makes it anew."""
+        hour, _, minute = at.partition(":")
+        function = self.halt.function.function_arn
+        rule = events.CfnRule(
+            self,
+            "EveryDay",
+            name=self._names.of("endofday"),
+            description=f"deletes the endpoint each day at {at} UTC",
+            schedule_expression=f"cron({int(minute)} {int(hour)} * * ? *)",
+            targets=[events.CfnRule.TargetProperty(id="halt", arn=function)],
+        )
+        lambda_.CfnPermission(
+            self,
+            "EveryDayMayCall",
+            action="lambda:InvokeFunction",
+            function_name=function,
+            principal="events.amazonaws.com",
+            source_arn=rule.attr_arn,
+        )
 
     def _budget(self, people: str) -> None:
         """A notification has one topic: people hear of four fifths and of the forecast, the function of the end."""

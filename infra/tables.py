@@ -157,6 +157,8 @@ class Serving(Table):
     Of instances alone: up to `max_instances` by load, each meant for `requests_per_instance` a minute, and
     `capture_percent` of all requests and answers kept below capture/ in the data bucket. `batch` lets the model's role
     read batch/input/ and write batch/output/ there, for transform jobs.
+
+    `delete_at`, such as `20:00` in UTC, deletes an endpoint of instances each day; a release makes it anew.
     """
 
     serverless: bool = True
@@ -167,6 +169,7 @@ class Serving(Table):
     requests_per_instance: Annotated[int, Field(ge=1)] = 6000
     capture_percent: Annotated[int, Field(ge=0, le=100)] = 0
     batch: bool = False
+    delete_at: Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")] = ""
 
 
 class Edge(Table):

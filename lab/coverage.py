@@ -72,7 +72,7 @@ ACTIONS: dict[str, Row] = {
     "ec2:DescribeVpcs": _INTERFACES,
     "events:DescribeRule": (EXECUTED, "Rules as made."),
     "events:PutEvents": (EXECUTED, "Delivery in the background, three attempts for each target."),
-    "events:PutRule": (EXECUTED, "Patterns; a schedule is refused."),
+    "events:PutRule": (EXECUTED, "Patterns; rates and cron by this machine's clock, to the minute."),
     "events:PutTargets": (EXECUTED, "Targets that the desk does not deliver to are refused."),
     "glue:BatchStopJobRun": (EXECUTED, "The run's process ends."),
     "glue:GetConnection": (EMULATED, "Connections as made; a run stands on this machine's network."),
@@ -189,8 +189,7 @@ DIFFERENCES = (
     "An image of ours stands for the runtime that lab.json names for it; AWS's PyTorch training images stand for "
     "`job`.",
     "Where the template leaves MLFLOW_TRACKING_URI empty, jobs get the engine's own sqlite file, and `mlflow` with it.",
-    "Nothing is encrypted at rest, nothing expires, no clock runs: schedules are refused, lifecycle and retention "
-    "kept.",
+    "Nothing is encrypted at rest and nothing expires: lifecycle and retention are kept.",
     "A stack is there when the call returns. A stack that does not come up leaves nothing behind; an update that fails "
     "says what stands. A resource that must be replaced is deleted first; one that holds data is not replaced at all.",
     "`.sync` tasks poll every 0.1 s. Executions that no one named get a name; a stopped execution does not stop its "
@@ -213,7 +212,8 @@ REFUSED = (
     ("CloudFormation", "types, properties, attributes and functions that are not below; `Custom::` resources, nested "
      "stacks, macros, stack sets"),
     ("Step Functions", "JSONata, Activities, distributed maps, tasks that are not below"),
-    ("EventBridge", "schedules, dead-letter queues, other targets than Step Functions, Lambda, SQS, SNS, log groups"),
+    ("EventBridge", "L, W and # in cron, dead-letter queues, other targets than Step Functions, Lambda, SQS, SNS and "
+     "log groups"),
     ("Lambda", "other languages than Python, images, layers, destinations"),
     ("SageMaker", "AutoML, compilation and labelling jobs, tuning by other strategies than Random, "
      "pipelines, feature groups, notebooks, domains, serverless cold starts"),

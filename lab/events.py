@@ -2,9 +2,9 @@
 
 Covers: PutEvents, events of our stand-ins, patterns, Input, InputPath and InputTransformer, targets that are state
     machines, Lambda functions, SQS queues, SNS topics and log groups, three attempts per target, archives and replays
-    (a replay is the way to deliver an event twice).
-Does not cover, and refuses when a rule or target is made: schedules, other targets, dead-letter queues, API
-    destinations, pipes.
+    (a replay is the way to deliver an event twice); schedules are schedules.py's.
+Does not cover, and refuses when a rule or target is made: a rule with a schedule and a pattern, other targets,
+    dead-letter queues, API destinations, pipes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moto.cloudwatch.models import CloudWatchBackend
 from moto.core.exceptions import JsonRESTError
 from moto.events.models import EventsBackend, Rule, events_backends
 
-from lab import access, identity
+from lab import access, identity, schedules
 from lab.engine import Engine
 from lab.needs import Need
 
@@ -111,8 +111,14 @@ def _put_entry(engine: Engine, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _offer(engine: Engine, rule: Rule, event: Event) -> None:
-    if rule.state != "ENABLED" or not rule.event_pattern.matches_event(event):
-        return
+    # moto takes a rule without a pattern for one that every event matches; a schedule has none.
+    by_the_clock = bool(rule.scheduled_expression)
+    if rule.state == "ENABLED" and not by_the_clock and rule.event_pattern.matches_event(event):
+        deliver(engine, rule, event)
+
+
+def deliver(engine: Engine, rule: Rule, event: Event) -> None:
+    """Sends an event to every target of a rule, in the background."""
     for target in list(rule.targets):
         arguments = (engine, rule, copy.deepcopy(target), copy.deepcopy(event))
         threading.Thread(target=_deliver, args=arguments, name=f"event-{rule.name}", daemon=True).start()
@@ -261,8 +267,15 @@ def _refuse_early() -> None:
     put_rule, put_targets = EventsBackend.put_rule, EventsBackend.put_targets
 
     def checked_rule(self: EventsBackend, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("scheduled_expression"):
-            raise JsonRESTError("ValidationException", "ScheduleExpression is not covered on the desk: no clock runs")
+        if schedule := kwargs.get("scheduled_expression"):
+            if kwargs.get("event_pattern"):
+                raise JsonRESTError("ValidationException", "a schedule with a pattern is not covered on the desk")
+            try:
+                schedules.parse(schedule)
+            except ValueError as error:
+                raise JsonRESTError(
+                    "ValidationException", f"Parameter ScheduleExpression is not valid: {error}"
+                ) from None
         return put_rule(self, *args, **kwargs)
 
     def checked_targets(self: EventsBackend, name: str, bus: str | None, targets: list[dict[str, Any]]) -> Any:

@@ -100,8 +100,10 @@ def _is_kept(made: Made, found: Properties) -> bool:
 
 def _make_rule(site: Site, wanted: Properties) -> str:
     name = str(wanted.get("Name") or site.named())
-    given = {key: wanted.get(key) for key in ("Description", "EventBusName", "RoleArn", "State", "Tags")}
-    site.call("events", "put_rule", {**given, "Name": name, "EventPattern": document(wanted["EventPattern"])})
+    keys = ("Description", "EventBusName", "RoleArn", "ScheduleExpression", "State", "Tags")
+    given = {key: wanted.get(key) for key in keys}
+    pattern = document(wanted["EventPattern"]) if "EventPattern" in wanted else None
+    site.call("events", "put_rule", {**given, "Name": name, "EventPattern": pattern})
     where = {"Rule": name, "EventBusName": wanted.get("EventBusName")}
     answer = site.call("events", "put_targets", {**where, "Targets": wanted.get("Targets", [])})
     if answer["FailedEntryCount"]:
@@ -230,12 +232,15 @@ KINDS = (
     ),
     Kind(
         "AWS::Events::Rule",
-        frozenset({"Description", "EventBusName", "EventPattern", "Name", "RoleArn", "State", "Tags", "Targets"}),
+        frozenset({
+            "Description", "EventBusName", "EventPattern", "Name", "RoleArn", "ScheduleExpression", "State", "Tags",
+            "Targets",
+        }),
         _make_rule, _read_rule, _drop_rule,
         attributes={"Arn": lambda made: made.site.arn("events", f"rule/{made.id}")},
         how="executed",
-        note="Event patterns, Input, InputPath and InputTransformer; targets Step Functions, Lambda, SQS, SNS and "
-        "log groups; delivery is tried again. Schedules are refused.",
+        note="Event patterns, rates and cron, Input, InputPath and InputTransformer; targets Step Functions, Lambda, "
+        "SQS, SNS and log groups; delivery is tried again.",
     ),
     Kind(
         "AWS::Logs::LogGroup",

@@ -31,6 +31,7 @@ STAND_INS = (
     "lab.s3",
     "lab.bulk",
     "lab.events",
+    "lab.schedules",
     "lab.sns",
     "lab.alarms",
     "lab.stepfunctions",

@@ -1,7 +1,7 @@
-"""Deletes the endpoint: the month's budget is spent, and nothing else in the stack goes on costing by itself.
+"""Deletes the endpoint: the month's budget is spent, or the day is over; nothing else goes on costing by itself.
 
-Started by the topic that the budget calls; what the message says does not matter. Answer: `{"endpoint", "deleted"}`.
-Model and endpoint configuration stay, and a release brings the endpoint back.
+Started by the topic that the budget calls, or by a schedule; what the event says does not matter. Answer:
+`{"endpoint", "deleted"}`. Model and endpoint configuration stay, and a release brings the endpoint back.
 """
 
 from __future__ import annotations

@@ -73,6 +73,7 @@ def test_what_is_unset_is_left_out_of_the_resolved_settings() -> None:
         ({"serving": {"memory_mb": 1000}}, "allowed: 1024, 2048, 3072, 4096, 5120, 6144"),
         ({"serving": {"max_instances": 3}}, "[serving] max_instances needs serverless = false"),
         ({"serving": {"capture_percent": 10}}, "[serving] capture_percent needs serverless = false"),
+        ({"serving": {"delete_at": "20:00"}}, "[serving] delete_at needs serverless = false"),
         ({"train": {"size": "huge", "epochs": 0}}, "(and 1 more)"),
         ({"train": {"mlflow": "https://me:pw@mlflow"}}, "[train] mlflow holds a user or a password"),
         ({"security": {"network": "nat"}}, "[security] network = 'nat' is not allowed; allowed: none, vpc"),

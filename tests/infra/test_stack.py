@@ -230,6 +230,16 @@ def test_a_spent_budget_calls_the_function_that_deletes_the_endpoint_and_people_
     assert assembly.text(caller["SourceArn"]) == spent
 
 
+def test_an_endpoint_of_instances_is_deleted_at_the_end_of_the_day_where_that_is_asked_for(
+    assembly: Any, tmp_path: Any, synthesize: Any
+) -> None:
+    assert "ml-lab-dev-endofday" not in {row["Name"] for row in assembly.of_type("AWS::Events::Rule").values()}
+    asked = synthesize(tmp_path / "cdk.out", LAB_OVERRIDES='{"serving": {"serverless": false, "delete_at": "20:05"}}')
+    rule = asked.named("AWS::Events::Rule", "Name", "ml-lab-dev-endofday")
+    assert rule["ScheduleExpression"] == "cron(5 20 * * ? *)"
+    assert "SpendingHalt" in asked.text(rule["Targets"][0]["Arn"])
+
+
 def test_the_function_that_stops_the_endpoint_can_do_nothing_else_to_sagemaker(assembly: Any) -> None:
     (role,) = [row for key, row in assembly.of_type("AWS::IAM::Role").items() if key.startswith("WatchSpendingHalt")]
     allowed = [

@@ -185,9 +185,18 @@ def test_a_target_that_no_one_would_deliver_to_is_refused(
     client.delete_rule(Name=name)
 
 
-def test_a_schedule_is_refused(engine: Engine, name: str) -> None:
-    with pytest.raises(ClientError, match="ScheduleExpression is not covered"):
-        engine.client("events").put_rule(Name=name, ScheduleExpression="rate(1 hour)")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ScheduleExpression": "cron(0 20 L * ? *)"}, "L in cron is not covered"),
+        ({"ScheduleExpression": "rate(1 hour)", "EventPattern": '{"source": ["x"]}'}, "a schedule with a pattern"),
+    ],
+)
+def test_a_schedule_that_the_desk_cannot_keep_is_refused(
+    engine: Engine, name: str, given: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ClientError, match=words):
+        engine.client("events").put_rule(Name=name, **given)
 
 
 def test_an_entry_without_a_source_or_with_a_broken_detail_is_not_sent(engine: Engine) -> None:

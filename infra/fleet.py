@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from aws_cdk import Aws
 from aws_cdk import aws_greengrassv2 as greengrass
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
@@ -17,7 +17,7 @@ from infra import archives, bundles
 from infra.config import Settings
 from infra.lake import Lake
 from infra.naming import Names
-from infra.permissions import Allow, role
+from infra.permissions import Allow, role, service
 from infra.staging import Staging, object_arn, uri
 
 # Unpinned, a device may take another nucleus with any deployment.
@@ -76,7 +76,7 @@ class Fleet(Construct):
         self.role = role(
             self,
             "DeviceRole",
-            trusts=iam.ServicePrincipal("credentials.iot.amazonaws.com"),
+            trusts=service("credentials.iot.amazonaws.com", account=Aws.ACCOUNT_ID),
             description="A device fetches component artefacts, puts samples below its own name, and nothing else",
             allows=[
                 Allow(actions=["s3:GetObject"], on=[object_arn(one) for one in (self.bundle, *self._wheels)]),

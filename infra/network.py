@@ -11,7 +11,6 @@ from typing import Any
 
 from aws_cdk import Aws, Fn, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -19,7 +18,7 @@ from constructs import Construct
 
 from infra.config import Settings
 from infra.naming import Names
-from infra.permissions import Allow, role, seldom
+from infra.permissions import Allow, role, seldom, service
 
 CIDR = "10.83.0.0/16"
 SUBNETS = ("10.83.0.0/20", "10.83.16.0/20")
@@ -129,8 +128,8 @@ class Network(Construct):
         self.zone = Fn.select(0, Fn.get_azs(self._names.region))
         self._groups()
         self._s3, _ = (self._gateway(service, table.ref) for service in GATEWAYS)
-        for service, prefix in INTERFACES.items():
-            self._interface(service, f"com.amazonaws.{self._names.region}.{service}", [f"{prefix}:*"])
+        for name, prefix in INTERFACES.items():
+            self._interface(name, f"com.amazonaws.{self._names.region}.{name}", [f"{prefix}:*"])
         if self._settings.train.mlflow:
             # Its actions go by two prefixes, one for tracking servers and one for apps.
             calls = ["sagemaker-mlflow:*", "sagemaker:CallMlflowAppApi"]
@@ -228,7 +227,7 @@ class Network(Construct):
         writer = role(
             self,
             "FlowLogsRole",
-            trusts=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"),
+            trusts=service("vpc-flow-logs.amazonaws.com", account=Aws.ACCOUNT_ID),
             description="Writes the network's flow logs",
             allows=[
                 Allow(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from aws_cdk import Aws
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
@@ -15,7 +14,7 @@ from infra.functions import Function
 from infra.lake import Lake
 from infra.naming import Names
 from infra.network import Network
-from infra.permissions import Allow, role, seldom
+from infra.permissions import Allow, role, seldom, service
 from infra.staging import Staging
 
 JOINS = "called when a device joins the fleet"
@@ -101,7 +100,7 @@ class Provisioning(Construct):
         provisions = role(
             self,
             "Role",
-            trusts=iam.ServicePrincipal("iot.amazonaws.com"),
+            trusts=service("iot.amazonaws.com", account=Aws.ACCOUNT_ID),
             description="Attaches a certificate to a device's thing",
             allows=seldom(self._joining(), JOINS),
         )

@@ -7,7 +7,6 @@ from typing import Any
 
 from aws_cdk import Aws, RemovalPolicy
 from aws_cdk import aws_events as events
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_iot as iot
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -22,7 +21,7 @@ from infra.lake import Lake
 from infra.machine import Machine
 from infra.naming import Names
 from infra.network import Network
-from infra.permissions import Allow, role
+from infra.permissions import Allow, role, service
 from infra.spending import Spending
 from infra.staging import Staging
 
@@ -198,7 +197,7 @@ class Watch(Construct):
         writes_errors = role(
             self,
             "RuleErrorsRole",
-            trusts=iam.ServicePrincipal("iot.amazonaws.com"),
+            trusts=service("iot.amazonaws.com", account=Aws.ACCOUNT_ID),
             description="Writes what the rules on device topics could not deliver",
             allows=[
                 Allow(

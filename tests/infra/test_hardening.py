@@ -133,3 +133,28 @@ def test_no_policy_of_a_resource_admits_everyone(assembly: Any) -> None:
                 assert row["Effect"] == "Deny" or row["Principal"] not in ("*", {"AWS": "*"}), name
     for permission in assembly.of_type("AWS::Lambda::Permission").values():
         assert permission["Principal"] != "*" and permission["SourceArn"]
+
+
+def test_a_service_takes_a_role_for_this_account_alone(assembly: Any) -> None:
+    """No confused deputy. Lambda and Glue send no source with the call, so a condition there would lock them out."""
+    named = set()
+    for name, role in assembly.of_type("AWS::IAM::Role").items():
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        who = statement["Principal"]["Service"]
+        named.add(who)
+        if who not in ("lambda.amazonaws.com", "glue.amazonaws.com"):
+            wanted = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+            assert statement["Condition"] == wanted, name
+    assert {"sagemaker.amazonaws.com", "states.amazonaws.com", "iot.amazonaws.com"} < named
+
+
+def test_everything_that_runs_ends_at_a_time(assembly: Any) -> None:
+    (job,) = assembly.of_type("AWS::Glue::Job").values()
+    assert job["Timeout"] and job["ExecutionProperty"]["MaxConcurrentRuns"] <= 3
+    assert all(row["TimeoutInMinutes"] for row in assembly.of_type("AWS::CodeBuild::Project").values())
+    assert all(row["Timeout"] <= 900 for row in assembly.of_type("AWS::Lambda::Function").values())
+    flow = assembly.machine("ml-lab-dev-flow")
+    for name in ("Train", "Evaluate", "Export"):
+        assert flow["States"][name]["Parameters"]["StoppingCondition"]["MaxRuntimeInSeconds"] <= 24 * 3600
+    for machine in (flow, assembly.machine("ml-lab-dev-release")):
+        assert machine["TimeoutSeconds"] <= 24 * 3600

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
 
 from moto.iam.exceptions import NotFoundException
-from moto.iam.models import iam_backends
+from moto.iam.models import Role, iam_backends
 from moto.sts.models import sts_backends
 
+from lab import policy
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -48,24 +47,20 @@ def require(engine: Engine, role_arn: str, service: str) -> None:
         role = iam_backends[engine.account][PARTITION].get_role_by_arn(role_arn)
     except NotFoundException:
         role = None
-    if role is None or not _trusts(role.assume_role_policy_document, principal):
+    if role is None or not _trusts(engine, role, principal):
         raise RoleError(
             f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
             f"'{principal}' to assume the role."
         )
 
 
-def _trusts(document: Any, principal: str) -> bool:
-    policy = json.loads(unquote(document)) if isinstance(document, str) else document or {}
-    statements = policy.get("Statement", [])
-    for statement in [statements] if isinstance(statements, dict) else statements:
-        if statement.get("Effect") != "Allow":
-            continue
-        who = statement.get("Principal", {})
-        named = who.get("Service", []) if isinstance(who, dict) else who
-        if who == "*" or principal in ([named] if isinstance(named, str) else named):
-            return True
-    return False
+def _trusts(engine: Engine, role: Role, principal: str) -> bool:
+    """Whether the role's trust policy lets the service assume it, asking for a resource of this account."""
+    trust = policy.statements(role.assume_role_policy_document, "trust")
+    # The resource of a trust policy is the role itself and not written.
+    context = {"aws:sourceaccount": [engine.account], "aws:securetransport": ["true"]}
+    request = policy.Request(principal, "sts:AssumeRole", role.arn, context)
+    return policy.decide(policy.Policies(resource=trust), request).allowed
 
 
 def assume(engine: Engine, role_arn: str, session: str, seconds: int = HOUR) -> Session:

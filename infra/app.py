@@ -16,7 +16,8 @@ from pathlib import Path
 
 from infra import config
 from infra.bundles import BundleError
-from infra.config import ConfigError, Settings
+from infra.config import Settings
+from infra.environments import ConfigError
 from infra.pins import PinError
 
 ROOT = Path(__file__).resolve().parents[1]

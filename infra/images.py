@@ -21,7 +21,7 @@ from aws_cdk.region_info import RegionInfo
 from constructs import Construct
 
 from infra import archives, bundles
-from infra.config import ConfigError
+from infra.environments import ConfigError
 from infra.naming import Names
 from infra.permissions import Allow, role, service
 from infra.staging import Staging, object_arn

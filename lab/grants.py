@@ -118,7 +118,7 @@ def of_runs(home: Home) -> dict[str, Any]:
     found = sorted(home.runs.glob("*/access.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise LabError("no run is recorded here, so nothing is known to be used", "lab run --approve")
-    whole = read_json(found[-1])
+    whole: dict[str, Any] = read_json(found[-1])
     for path in found[:-1]:
         whole = joined(whole, read_json(path))
     return whole

@@ -159,7 +159,7 @@ def destroy(call: Call, endpoint: str, yes: bool, data: bool, app: Path | None) 
         show.error(problem)  # the one document is the outcome
         return problem.exit_code
     say(f"nothing of {prefix} is left{' but what is kept' if outcome.kept else ''}: the inventory is empty")
-    if cloud.local and clouds.end_if_started(home):
+    if cloud.local and not outcome.kept and clouds.end_if_started(home):
         say("ended the embedded AWS that lab deploy had started")
     return 0
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lab import inventory, inventory_flow, inventory_stack, stacks
+from lab import inventory, inventory_flow, inventory_jobs, inventory_stack, stacks
 from lab.cloud import Cloud, CloudError
 from lab.inventory import Found, Kind
 from lab.stacks import Say
@@ -77,8 +77,7 @@ class Destruction:
         standing = stacks.status(self.cloud, self.stack)
         lines = [] if standing == stacks.GONE else [f"the stack {self.stack} ({standing}) with its resources"]
         lines += [str(one) for one in self._not_of_the_stack(found.of(inventory_flow.KINDS)) if not self._spared(one)]
-        kept = [str(one) for one in found.found if self._spared(one)]
-        return lines + [f"kept: {line} (--data removes it)" for line in kept]
+        return lines + [f"kept: {line} (--data removes it)" for line in self._what_is_kept(found.found)]
 
     def run(self) -> Outcome:
         """Removes, then takes the inventory. Raises CloudError when the stack itself cannot be deleted."""
@@ -93,6 +92,13 @@ class Destruction:
 
     def _spared(self, one: Found) -> bool:
         return not self.data and self.kept.holds(one, self._types)
+
+    def _what_is_kept(self, found: Iterable[Found]) -> list[str]:
+        """Each thing once: a bucket stands for its objects, a name for its ARN, and a key has no other name."""
+        kept = [one for one in found if self._spared(one) and one.kind not in inventory_flow.OF_BUCKETS]
+        named = [one for one in kept if one.kind != inventory.TAGGED.name]
+        keys = [f"KMS key {str(one.id).rpartition('/')[2]}" for one in kept if ":kms:" in str(one.id)]
+        return sorted([*(str(one) for one in named), *keys])
 
     def _not_of_the_stack(self, found: Iterable[Found]) -> list[Found]:
         ids = inventory.stack_ids(self.cloud, self.stack)
@@ -171,7 +177,7 @@ class Destruction:
             if not left or time.monotonic() > deadline:
                 break
             time.sleep(0.5 if self.cloud.local else 10.0)
-        self.outcome.kept = sorted(str(one) for one in found.found if self._spared(one))
+        self.outcome.kept = self._what_is_kept(found.found)
         self.outcome.left = [str(one) for one in left]
         self.outcome.not_asked = found.not_asked
 
@@ -182,7 +188,7 @@ class Destruction:
         service, name = str(one.id).split(":")[2], str(one.id).split(":", 5)[5]
         if service == "kms":
             return _leaving(self.cloud, one)
-        return service in BY_NAME and self.whose.owns(name)
+        return service in BY_NAME and (self.whose.owns(name) or inventory_jobs.is_job(str(one.id)))
 
 
 def _leaving(cloud: Cloud, key: Found) -> bool:

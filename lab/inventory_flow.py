@@ -5,16 +5,14 @@ In this order: what keeps others alive goes first. What is in the stack is left 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
+from lab import inventory_jobs
 from lab.cloud import Cloud
 from lab.inventory import Found, Kind, Scope
 
 EXECUTION, ENDPOINT, LOGGING, OBJECTS, LOGS = "running execution", "endpoint", "access logging", "objects", "log group"
 OF_BUCKETS = (LOGGING, OBJECTS)
-# Groups that every job of an account writes to.
-JOB_LOGS = ("/aws/sagemaker/TrainingJobs", "/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TransformJobs")
 BATCH = 1000
 
 
@@ -204,28 +202,6 @@ def _log_groups(cloud: Cloud, whose: Scope) -> Iterator[Found]:
             yield Found(LOGS, str(row["logGroupName"]), str(row["logGroupName"]))
 
 
-def _job_logs(cloud: Cloud, whose: Scope) -> Iterator[Found]:
-    """Streams of the stack's jobs, which bear the end of an execution's name, in the groups that all jobs share."""
-    groups = {str(row["logGroupName"]) for row in cloud.rows("logs", "describe_log_groups", "logGroups")} & set(
-        JOB_LOGS
-    )
-    for machine in cloud.rows("stepfunctions", "list_state_machines", "stateMachines") if groups else ():
-        if not whose.owns(str(machine["name"])):
-            continue
-        runs = cloud.rows("stepfunctions", "list_executions", "executions", stateMachineArn=machine["stateMachineArn"])
-        for job in {str(row["name"]).rpartition("_")[2] for row in runs}:
-            for group in sorted(groups):
-                given: Mapping[str, Any] = {"logGroupName": group, "logStreamNamePrefix": job}
-                for row in cloud.rows("logs", "describe_log_streams", "logStreams", **given):
-                    yield Found(
-                        "log stream of a job", f"{group}: {row['logStreamName']}", (group, row["logStreamName"])
-                    )
-
-
-def _delete_stream(cloud: Cloud, one: Found) -> None:
-    cloud.client("logs").delete_log_stream(logGroupName=one.id[0], logStreamName=one.id[1])
-
-
 SAGEMAKER = (
     (ENDPOINT, "list_endpoints", "Endpoints", "EndpointName", "delete_endpoint"),
     (
@@ -265,6 +241,6 @@ KINDS = (
     Kind(LOGGING, _logging, _stop_logging),
     Kind(OBJECTS, _objects, empty),
     Kind("container image", _images, _delete_image),
-    Kind("log stream of a job", _job_logs, _delete_stream),
+    *inventory_jobs.KINDS,
     Kind(LOGS, _log_groups, _delete("logs", "delete_log_group", "logGroupName"), "AWS::Logs::LogGroup", late=True),
 )

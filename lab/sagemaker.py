@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import underscores_to_camelcase
 from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
@@ -51,6 +52,7 @@ KEPT = {
     "describe_model_package", "list_model_packages", "search",
 }  # fmt: skip
 
+TUNING_JOBS = "hyper_parameter_tuning_jobs"
 # What moto has never heard of, and an inventory asks for.
 UNKNOWN = ("list_mlflow_tracking_servers",)
 
@@ -60,6 +62,9 @@ def install(engine: Engine) -> None:
     _refuse_the_rest()
     _operation("create_training_job", lambda response: _create_training_job(engine, response))
     _operation("stop_training_job", _stop_training_job)
+    _operation("delete_training_job", _delete_job("TrainingJob", "training_jobs", "training_job_status"))
+    _operation("delete_hyper_parameter_tuning_job", _delete_job("HyperParameterTuningJob", TUNING_JOBS, "status"))
+    _operation("delete_processing_job", _delete_job("ProcessingJob", "processing_jobs", "processing_job_status"))
     _operation("create_hyper_parameter_tuning_job", lambda response: _create_tuning_job(engine, response))
     _operation("describe_hyper_parameter_tuning_job", lambda response: ActionResult(_tuning_job(response).described()))
     _operation("list_training_jobs_for_hyper_parameter_tuning_job", _list_trials)
@@ -193,6 +198,21 @@ def _stop_training_job(response: SageMakerResponse) -> ActionResult:
         )
     job.stop()
     return EmptyResult()
+
+
+def _delete_job(word: str, jobs: str, status: str) -> Callable[[SageMakerResponse], ActionResult]:
+    """DeleteTrainingJob and its like: of `<word>Name` in the backend's `jobs`, whose state is in the field `status`."""
+
+    def delete(response: SageMakerResponse) -> ActionResult:
+        name, there = body_of(response)[f"{word}Name"], getattr(response.sagemaker_backend, jobs)
+        if name not in there:
+            raise JsonRESTError("ResourceNotFound", f"{word} {name} does not exist.")
+        if getattr(there[name], status) in ("InProgress", "Stopping"):
+            raise JsonRESTError("ResourceInUse", f"{word} {name} is {getattr(there[name], status)}.")
+        del there[name]
+        return EmptyResult()
+
+    return delete
 
 
 def _create_processing_job(engine: Engine, response: SageMakerResponse) -> ActionResult:

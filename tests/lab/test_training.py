@@ -14,8 +14,10 @@ from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
 import lab.training
-from lab import sagemaker
+from lab import inventory, inventory_jobs, sagemaker
+from lab.cloud import Cloud
 from lab.engine import Engine
+from lab.inventory import Scope
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/lab-job:t1"
 SCRIPT = """
@@ -383,6 +385,27 @@ def test_a_processing_job_reads_inputs_and_uploads_outputs(
     assert job["ProcessingJobStatus"] == "Completed", job
     report = data.get_object(Bucket="data", Key="runs/r1/evaluate/report.json")["Body"].read()
     assert json.loads(report) == {"text": "seven"}
+
+
+def test_an_ended_job_with_a_labs_tag_is_found_and_goes_with_its_log(
+    aws: Engine, data: Any, role: Callable[..., str], tmp_path: Path
+) -> None:
+    client, cloud = aws.client("sagemaker"), Cloud(aws.region, aws.account, "me", aws)
+    tags = [{"Key": "lab", "Value": "t-lab"}]
+    client.create_processing_job(**processing(role("job", "sagemaker"), code(data, tmp_path)), Tags=tags)
+    finish(client, "r1-evaluate", "processing")
+    found = inventory.survey(cloud, Scope("t-lab"), inventory_jobs.KINDS)
+    assert found.not_asked == {}
+    names = [str(one) for one in found.found]
+    assert names[-1] == "job processing-job r1-evaluate"
+    assert names[0].startswith("log stream of a job /aws/sagemaker/ProcessingJobs: r1-evaluate/")
+    assert inventory.survey(cloud, Scope("t-other"), inventory_jobs.KINDS).found == []
+    for kind, one in zip(inventory_jobs.KINDS, found.found, strict=True):
+        assert kind.remove is not None
+        kind.remove(cloud, one)
+    assert inventory.survey(cloud, Scope("t-lab"), inventory_jobs.KINDS).found == []
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        client.delete_processing_job(ProcessingJobName="r1-evaluate")
 
 
 def test_a_processing_job_that_fails_uploads_nothing_and_says_why(

@@ -163,7 +163,8 @@ def _objects(cloud: Cloud, whose: Scope) -> Iterator[Found]:
     for row in cloud.rows("s3", "list_buckets", "Buckets"):
         if whose.owns(str(row["Name"])):
             answer = cloud.client("s3").list_object_versions(Bucket=row["Name"], MaxKeys=1)
-            if answer.get("Versions") or answer.get("DeleteMarkers"):
+            begun = any(True for _ in cloud.rows("s3", "list_multipart_uploads", "Uploads", Bucket=row["Name"]))
+            if answer.get("Versions") or answer.get("DeleteMarkers") or begun:
                 yield Found(OBJECTS, f"in bucket {row['Name']}", str(row["Name"]))
 
 

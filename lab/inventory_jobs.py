@@ -28,8 +28,14 @@ def is_job(arn: str) -> bool:
     return ARN.fullmatch(arn) is not None
 
 
-def _tagged(cloud: Cloud, whose: Scope) -> Iterator[tuple[str, str, str]]:
-    """Kind, name and ARN of every job with the lab's tag, as the tag index has them."""
+def _jobs(cloud: Cloud, whose: Scope) -> Iterator[tuple[str, str, str]]:
+    """Kind, name and ARN of every job with the lab's tag, as the tag index has them, and of those with its name."""
+    for operation, word, _ in JOBS.values():
+        listed = cloud.rows("sagemaker", f"list_{operation}s", f"{word}Summaries", NameContains=whose.prefix)
+        for row in listed:
+            found = ARN.fullmatch(str(row[f"{word}Arn"]))
+            if found and whose.owns(found[2]):
+                yield found[1], found[2], found[0]
     wanted = [{"Key": TAG, "Values": [whose.prefix]}]
     for row in cloud.rows("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=wanted):
         found = ARN.fullmatch(str(row["ResourceARN"]))
@@ -52,7 +58,7 @@ def _status(cloud: Cloud, kind: str, name: str) -> str:
 
 
 def _records(cloud: Cloud, whose: Scope) -> Iterator[Found]:
-    for kind, name, arn in _tagged(cloud, whose):
+    for kind, name, arn in _jobs(cloud, whose):
         if _status(cloud, kind, name):
             yield Found("job", f"{kind} {name}", arn)
 
@@ -74,7 +80,7 @@ def _delete(cloud: Cloud, one: Found) -> None:
 
 def _streams(cloud: Cloud, whose: Scope) -> Iterator[Found]:
     groups = {str(row["logGroupName"]) for row in cloud.rows("logs", "describe_log_groups", "logGroups")}
-    stems = {name for _, name, _ in _tagged(cloud, whose)} | set(_executed(cloud, whose))
+    stems = {name for _, name, _ in _jobs(cloud, whose)} | set(_executed(cloud, whose))
     for group in sorted(groups & {log for _, _, log in JOBS.values()}):
         for stem in sorted(stems):
             given = {"logGroupName": group, "logStreamNamePrefix": stem}

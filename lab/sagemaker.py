@@ -67,6 +67,7 @@ def install(engine: Engine) -> None:
     _operation("delete_processing_job", _delete_job("ProcessingJob", "processing_jobs", "processing_job_status"))
     _operation("create_hyper_parameter_tuning_job", lambda response: _create_tuning_job(engine, response))
     _operation("describe_hyper_parameter_tuning_job", lambda response: ActionResult(_tuning_job(response).described()))
+    _operation("list_hyper_parameter_tuning_jobs", _list_tuning_jobs)
     _operation("list_training_jobs_for_hyper_parameter_tuning_job", _list_trials)
     _operation("stop_hyper_parameter_tuning_job", _stop_tuning_job)
     _operation("create_processing_job", lambda response: _create_processing_job(engine, response))
@@ -172,6 +173,21 @@ def _tuning_job(response: SageMakerResponse) -> tuning.TuningJob:
     if job is None:
         raise ValidationError(message="Requested resource not found.")
     return job
+
+
+SUMMARY = (
+    "HyperParameterTuningJobName", "HyperParameterTuningJobArn", "HyperParameterTuningJobStatus", "CreationTime",
+    "TrainingJobStatusCounters", "ObjectiveStatusCounters",
+)  # fmt: skip
+
+
+def _list_tuning_jobs(response: SageMakerResponse) -> ActionResult:
+    part = str(body_of(response).get("NameContains") or "")
+    every = [job.described() for job in getattr(response.sagemaker_backend, TUNING_JOBS).values()]
+    rows = [{**{key: job[key] for key in SUMMARY}, "Strategy": "Random"} for job in every]
+    return ActionResult(
+        {"HyperParameterTuningJobSummaries": [row for row in rows if part in row["HyperParameterTuningJobName"]]}
+    )
 
 
 def _list_trials(response: SageMakerResponse) -> ActionResult:

@@ -400,6 +400,8 @@ def test_an_ended_job_with_a_labs_tag_is_found_and_goes_with_its_log(
     assert names[-1] == "job processing-job r1-evaluate"
     assert names[0].startswith("log stream of a job /aws/sagemaker/ProcessingJobs: r1-evaluate/")
     assert inventory.survey(cloud, Scope("t-other"), inventory_jobs.KINDS).found == []
+    by_name = inventory.survey(cloud, Scope("r1"), inventory_jobs.KINDS).found
+    assert [str(one) for one in by_name] == names
     for kind, one in zip(inventory_jobs.KINDS, found.found, strict=True):
         assert kind.remove is not None
         kind.remove(cloud, one)

@@ -125,6 +125,20 @@ def test_a_search_without_a_good_trial_fails_and_says_why(aws: Engine, role: Any
     assert "BestTrainingJob" not in found
 
 
+@pytest.mark.slow
+def test_an_ended_search_is_listed_by_a_part_of_its_name_and_can_be_deleted(aws: Engine, role: Any) -> None:
+    client = aws.client("sagemaker")
+    client.create_hyper_parameter_tuning_job(**request(role("job", "sagemaker"), trials=1))
+    with pytest.raises(ClientError, match="ResourceInUse"):
+        client.delete_hyper_parameter_tuning_job(HyperParameterTuningJobName="tune-1")
+    ended(client)
+    assert client.list_hyper_parameter_tuning_jobs(NameContains="une-9")["HyperParameterTuningJobSummaries"] == []
+    [row] = client.list_hyper_parameter_tuning_jobs(NameContains="une-1")["HyperParameterTuningJobSummaries"]
+    assert (row["HyperParameterTuningJobName"], row["Strategy"]) == ("tune-1", "Random")
+    client.delete_hyper_parameter_tuning_job(HyperParameterTuningJobName="tune-1")
+    assert client.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"] == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -173,7 +173,7 @@ class Destruction:
         deadline = time.monotonic() + (5.0 if self.cloud.local else 300.0)
         while True:
             found = inventory.survey(self.cloud, self.whose, EVERY)
-            left = [one for one in found.found if not self._spared(one) and not self._stale(one)]
+            left = [one for one in found.found if not self._spared(one) and not self._stale(one, found)]
             if not left or time.monotonic() > deadline:
                 break
             time.sleep(0.5 if self.cloud.local else 10.0)
@@ -181,14 +181,15 @@ class Destruction:
         self.outcome.left = [str(one) for one in left]
         self.outcome.not_asked = found.not_asked
 
-    def _stale(self, one: Found) -> bool:
+    def _stale(self, one: Found, found: inventory.Survey) -> bool:
         """Whether only the tag index, which lags, still shows a thing; or a key that has a day to go on."""
         if one.kind != inventory.TAGGED.name:
             return False
         service, name = str(one.id).split(":")[2], str(one.id).split(":", 5)[5]
         if service == "kms":
             return _leaving(self.cloud, one)
-        return service in BY_NAME and (self.whose.owns(name) or inventory_jobs.is_job(str(one.id)))
+        job = inventory_jobs.is_job(str(one.id)) and inventory_jobs.RECORD not in found.not_asked
+        return job or (service in BY_NAME and self.whose.owns(name))
 
 
 def _leaving(cloud: Cloud, key: Found) -> bool:

@@ -21,6 +21,7 @@ JOBS = {
 }
 ARN = re.compile(rf"arn:[^:]+:sagemaker:[^:]+:[^:]+:({'|'.join(JOBS)})/(.+)")
 PATIENCE_SECONDS = 300.0
+RECORD = "job"
 
 
 def is_job(arn: str) -> bool:
@@ -60,7 +61,7 @@ def _status(cloud: Cloud, kind: str, name: str) -> str:
 def _records(cloud: Cloud, whose: Scope) -> Iterator[Found]:
     for kind, name, arn in _jobs(cloud, whose):
         if _status(cloud, kind, name):
-            yield Found("job", f"{kind} {name}", arn)
+            yield Found(RECORD, f"{kind} {name}", arn)
 
 
 def _delete(cloud: Cloud, one: Found) -> None:
@@ -102,4 +103,4 @@ def _delete_stream(cloud: Cloud, one: Found) -> None:
 
 
 # The streams first: the records say which they are.
-KINDS = (Kind("log stream of a job", _streams, _delete_stream), Kind("job", _records, _delete))
+KINDS = (Kind("log stream of a job", _streams, _delete_stream), Kind(RECORD, _records, _delete))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab import bill, prices
+from lab import bill, cli, prices
 from lab.bill import OverBudget, Use
 from models import stages
 from pipelines.functions import feedback
@@ -127,6 +127,22 @@ def test_the_labs_own_stack_is_within_its_default_budget_with_and_without_a_run(
         found = bill.draw(template, lab["settings"], records, prices.load(), Use())
         bill.refuse_above_budget(found)
         assert found.unpriced == [] and found.idle["hourly"] == []
+
+
+def test_the_command_prints_one_document_or_a_page_for_people(
+    synthesized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    (tmp_path / "runs" / "r1").mkdir(parents=True)
+    (tmp_path / "runs" / "r1" / "record.json").write_text(json.dumps(RECORD))
+    assert cli.main(["cost", "--app", str(synthesized), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["run"]["from"] == "r1" and document["run"]["usd"] == pytest.approx(0.23, abs=0.001)
+    assert document["prices"]["sources"]["AmazonSageMaker"].startswith("https://")
+    assert document["idle"]["day_usd"] > 0 and document["assumptions"] and document["services"]
+    assert cli.main(["cost", "--app", str(synthesized), "--runs", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "idle, a month" in said and "assumptions" in said and "0 runs" in said
 
 
 def test_metrics_are_counted_as_the_stack_makes_them() -> None:

@@ -63,6 +63,12 @@ class Assembly:
                 return zipfile.ZipFile(asset).read(path).decode("utf-8")
         raise AssertionError(name)
 
+    def lint(self) -> str:
+        """What cfn-lint finds; empty when nothing."""
+        lint, template = Path(sys.executable).with_name("cfn-lint"), self.path / self.lab["template"]
+        argv = [str(lint), "--ignore-checks", "W3005", "--template", str(template)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=240).stdout
+
     def asset(self, suffix: str) -> list[Path]:
         """Staged files whose name ends so."""
         return sorted(self.path.glob(f"asset.*{suffix}"))

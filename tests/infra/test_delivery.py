@@ -138,11 +138,12 @@ def test_of_the_pipeline_s_roles_only_the_one_that_deploys_may_deploy(pipeline: 
 
 
 @pytest.mark.slow
-def test_the_desk_covers_both_and_a_stack_that_nobody_delivers_has_neither(
+def test_the_desk_covers_both_cfn_lint_finds_nothing_and_a_stack_that_nobody_delivers_has_neither(
     github: Any, pipeline: Any, assembly: Any
 ) -> None:
     for one in (github, pipeline):
         assemblies.load(one.path).check()
+        assert one.lint() == ""
     kinds = {row["Type"] for row in assembly.template["Resources"].values()}
     assert not kinds & {"AWS::IAM::OIDCProvider", "AWS::CodePipeline::Pipeline"}
     assert list(roles(assembly, "AssumeRoleWithWebIdentity")) == []

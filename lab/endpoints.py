@@ -110,6 +110,13 @@ def _create_endpoint_config(response: SageMakerResponse) -> ActionResult:
         raise ValidationError(message=f"CreateEndpointConfig: {refused}")
     if len(request["ProductionVariants"]) != 1:
         raise ValidationError(message="CreateEndpointConfig: the desk engine serves one production variant")
+    variant = request["ProductionVariants"][0]
+    model = backend._models.get(variant["ModelName"])
+    if "ServerlessConfig" in variant and model is not None and (model.vpc_config or model.enable_network_isolation):
+        raise ValidationError(
+            message=f"CreateEndpointConfig: serverless endpoints take no model with VpcConfig or network isolation, "
+            f"which {variant['ModelName']} has."
+        )
     config = backend.create_endpoint_config(
         endpoint_config_name=name,
         production_variants=request["ProductionVariants"],

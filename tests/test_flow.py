@@ -44,6 +44,15 @@ def test_a_gate_that_cannot_be_met_refuses_with_figures_and_registers_nothing(pr
     assert record["model_package"] is None and record["endpoint"] is None and record["edge"] is None
 
 
+def test_the_flow_runs_in_private_subnets_with_isolated_jobs(project: Project) -> None:
+    private = '\n[security]\nnetwork = "vpc"\n\n[serving]\nserverless = false\n'
+    project.edit("lab.toml", lambda text: small(text) + private)
+    done = project.lab("run", "--json", "--dataset", "breast-cancer", timeout=540)
+    assert done.returncode == 0, said(done)
+    record = json.loads(done.stdout)
+    assert record["status"] == "SUCCEEDED" and record["approval"] == "PendingManualApproval"
+
+
 def test_a_job_that_imports_what_its_runtime_does_not_bring_is_refused_by_name(project: Project) -> None:
     project.edit("lab.toml", small)
     project.edit("models/train.py", lambda text: text.replace("import torch\n", "import rich\nimport torch\n", 1))

@@ -68,8 +68,8 @@ def aws(desk: Engine, itself: Callable[..., None], role: Callable[..., str]) -> 
     return desk
 
 
-def model(aws: Engine, word: str, instance: dict[str, Any] | None = None) -> str:
-    """A model and a config, both called `word`."""
+def model(aws: Engine, word: str, instance: dict[str, Any] | None = None, **network: Any) -> str:
+    """A model and a config, both called `word`; `network` is the model's part on it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as out:
         entry = tarfile.TarInfo("word.txt")
@@ -81,6 +81,7 @@ def model(aws: Engine, word: str, instance: dict[str, Any] | None = None) -> str
         ModelName=word,
         ExecutionRoleArn="arn:aws:iam::123456789012:role/serve",
         PrimaryContainer={"Image": IMAGE, "ModelDataUrl": f"s3://data/{word}/model.tar.gz"},
+        **network,
     )
     variant = {"VariantName": "main", "ModelName": word}
     variant |= instance or {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 2}}
@@ -269,6 +270,28 @@ def test_a_batch_transform_fails_with_the_object_that_the_model_refuses(aws: Eng
 def test_a_batch_transform_that_the_desk_cannot_do_is_refused_by_name(aws: Engine) -> None:
     with pytest.raises(ClientError, match="BatchStrategy MultiRecord is not covered"):
         transformed(aws, BatchStrategy="MultiRecord")
+
+
+def test_a_model_in_a_private_network_and_isolated_answers_from_an_instance_and_never_serverless(aws: Engine) -> None:
+    ec2 = aws.client("ec2")
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    vpc = {"Subnets": [subnet], "SecurityGroupIds": [group]}
+    instance = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    model(aws, "one", instance, VpcConfig=vpc, EnableNetworkIsolation=True)
+    client = aws.client("sagemaker")
+    found = client.describe_model(ModelName="one")
+    assert (found["VpcConfig"], found["EnableNetworkIsolation"]) == (vpc, True)
+    client.create_endpoint(EndpointName="e", EndpointConfigName="one")
+    assert settled(aws)["EndpointStatus"] == "InService"
+    assert ask(aws)[0].startswith("hello one")
+    (process,) = processes()
+    environment = process.environ()
+    assert "LAB_ISOLATED" in environment and not {"AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL"} & set(environment)
+    with pytest.raises(ClientError, match="serverless endpoints take no model with VpcConfig or network isolation"):
+        model(aws, "two", EnableNetworkIsolation=True)
+    with pytest.raises(ClientError, match="the subnet subnet-1 does not exist"):
+        model(aws, "three", instance, VpcConfig={"Subnets": ["subnet-1"], "SecurityGroupIds": [group]})
 
 
 def test_a_model_without_its_archive_role_or_image_is_refused(aws: Engine) -> None:

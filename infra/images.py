@@ -74,7 +74,12 @@ class Wheels:
                 on=[f"{self.bucket.bucket_arn}/{self.key}"],
                 unused="an upload in parts that fails is dropped; no build breaks one",
             ),
-            Allow(actions=["kms:Decrypt", "kms:GenerateDataKey"], on=[key.key_arn]),
+            Allow(actions=["kms:GenerateDataKey"], on=[key.key_arn]),
+            Allow(
+                actions=["kms:Decrypt"],
+                on=[key.key_arn],
+                unused="S3 decrypts the parts of an upload in several parts, as the wheels are in AWS",
+            ),
         ]
 
 

@@ -229,14 +229,17 @@ class Network(Construct):
             "FlowLogsRole",
             trusts=service("vpc-flow-logs.amazonaws.com", account=Aws.ACCOUNT_ID),
             description="Writes the network's flow logs",
-            allows=[
-                Allow(
-                    actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                    on=[group.log_group_arn],
-                    why="a log stream is named after its interface; the group is the network's own",
-                ),
-                Allow(actions=["logs:DescribeLogGroups"], on=["*"], why="DescribeLogGroups takes no resource"),
-            ],
+            allows=seldom(
+                [
+                    Allow(
+                        actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+                        on=[group.log_group_arn],
+                        why="a log stream is named after its interface; the group is the network's own",
+                    ),
+                    Allow(actions=["logs:DescribeLogGroups"], on=["*"], why="DescribeLogGroups takes no resource"),
+                ],
+                "VPC writes flow logs with it; the desk looks at no packet",
+            ),
         )
         ec2.CfnFlowLog(
             self,

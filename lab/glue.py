@@ -37,7 +37,7 @@ from packaging.version import Version
 
 from lab import identity, mirror
 from lab.gluejob import SERVICE, JobRun, listed, role_arn
-from lab.jobfiles import Place
+from lab.jobfiles import Files, Place
 
 if TYPE_CHECKING:
     from lab.engine import Engine
@@ -88,21 +88,24 @@ def refusal(job: FakeJob, arguments: dict[str, str]) -> str | None:
     return None
 
 
-def _wrong_modules(engine: Engine, arguments: dict[str, str]) -> str | None:
+def _wrong_modules(engine: Engine, job: FakeJob, arguments: dict[str, str]) -> str | None:
     """Why the modules that a job asks for are not what a child of the desk gets."""
     wanted = [
-        line for item in listed(arguments.get("--additional-python-modules")) for line in _requirements(engine, item)
+        line
+        for item in listed(arguments.get("--additional-python-modules"))
+        for line in _requirements(engine, job, item)
     ]
     return next(filter(None, map(_wrong_module, wanted)), None)
 
 
-def _requirements(engine: Engine, module: str) -> list[str]:
-    """What a zip of wheels lists in its `wheels/requirements.txt`; any other module stands for itself."""
+def _requirements(engine: Engine, job: FakeJob, module: str) -> list[str]:
+    """What a zip of wheels, read as the job's role, lists in its `wheels/requirements.txt`; else the module itself."""
     if not module.endswith(".gluewheels.zip"):
         return [module]
     place = Place.parse(module)
     try:
-        body = engine.client("s3").get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+        session = identity.assume(engine, role_arn(engine, job), job.name)
+        body = Files(engine, session).s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
         with zipfile.ZipFile(io.BytesIO(body)) as wheels:
             return wheels.read("wheels/requirements.txt").decode().split()
     except (ClientError, zipfile.BadZipFile, KeyError) as error:
@@ -158,7 +161,7 @@ def _refused(name: str) -> Callable[[GlueResponse], ActionResult]:
 def _start(engine: Engine, job: FakeJob, asked: dict[str, Any]) -> str:
     """StartJobRun; `asked` are moto's keyword arguments of it."""
     arguments = {**job.default_arguments, **(asked.get("arguments") or {}), **(job.non_overridable_arguments or {})}
-    why = refusal(job, arguments) or _wrong_modules(engine, arguments)
+    why = refusal(job, arguments) or _wrong_modules(engine, job, arguments)
     if why:
         raise InvalidInput(f"{job.name}: {why}")
     try:

@@ -115,6 +115,13 @@ class JobRun:
         self.modified_on = utcnow()
         self.status = status
 
+    def _connections(self) -> list[needs.Need]:
+        """What Glue reads, with the job's role, before it puts the job into a subnet."""
+        names = (self.job.connections or {}).get("Connections", [])
+        where = f"arn:aws:glue:{self.engine.region}:{self.engine.account}"
+        places = [f"{where}:catalog", *(f"{where}:connection/{name}" for name in names)] if names else []
+        return [needs.Need("glue:GetConnection", place) for place in places]
+
     def stop(self) -> None:
         self.stopping.set()
         self.enter("STOPPING")
@@ -149,7 +156,7 @@ class JobRun:
         if self.stopping.is_set():
             return "STOPPED"
         if "--enable-metrics" in self.arguments:
-            access.require(self.engine, self.role, [needs.metrics("Glue")], session=self.name)
+            access.require(self.engine, self.role, [needs.metrics("Glue"), *self._connections()], session=self.name)
         self._write_conf()
         self.running = child.start(self._child(script, library), self.engine)
         self.enter("RUNNING")

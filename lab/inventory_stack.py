@@ -73,9 +73,16 @@ def _named(kind: str, service: str, operation: str, key: str, field: str) -> Fin
         for row in cloud.rows(service, operation, key):
             name = str(row[field] if field else row)
             if whose.owns(name) and not _gone(row):
-                yield Found(kind, name.rpartition(":")[2] if name.startswith("arn:") else name, name)
+                yield Found(kind, _short(name), name)
 
     return find
+
+
+def _short(name: str) -> str:
+    """The name in an ARN or a queue's address; any other name as it is."""
+    if name.startswith("http"):
+        return name.rpartition("/")[2]
+    return name.rpartition(":")[2] if name.startswith("arn:") else name
 
 
 def _tagged(kind: str, operation: str, key: str, field: str) -> Finder:

@@ -106,7 +106,7 @@ def planted(cloud: Cloud, prefix: str) -> list[str]:
     cloud.client("secretsmanager").create_secret(Name=f"{prefix}-secret", SecretString="x")
     return [
         *(f"IAM role {prefix}-role", f"Lambda function {prefix}-f", f"DynamoDB table {prefix}-table"),
-        *(f"/{prefix}-queue", f"SNS topic {prefix}-topic", f"S3 bucket {prefix}-bucket"),
+        *(f"SQS queue {prefix}-queue", f"SNS topic {prefix}-topic", f"S3 bucket {prefix}-bucket"),
         *(f"SSM parameter /{prefix}/parameter", f"ECR repository {prefix}-repository"),
         *(f"IoT thing group {prefix}-group", f"secret {prefix}-secret"),
     ]

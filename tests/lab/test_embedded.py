@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,8 +21,20 @@ def line(**other: Any) -> dict[str, Any]:
     return {"_aws": about, "EndpointName": "e", "total_p95_ms": 1.5, "requests": 7, **other}
 
 
-def test_a_line_that_reaches_the_logs_becomes_metrics(desk: Engine) -> None:
-    joblog.to_cloudwatch(desk, "/aws/sagemaker/Endpoints/e", "live/1", ["plain", json.dumps(line())])
+GROUP = "/aws/sagemaker/Endpoints/e"
+
+
+def test_a_role_that_may_not_write_its_log_has_none(
+    desk: Engine, role: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    nothing = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}}
+    joblog.to_cloudwatch(desk, role("e", "sagemaker", may=nothing), GROUP, "live/1", ["plain"])
+    assert desk.client("logs").describe_log_groups()["logGroups"] == []
+    assert f"no log in {GROUP}" in caplog.text and "logs:CreateLogStream" in caplog.text
+
+
+def test_a_line_that_reaches_the_logs_becomes_metrics(desk: Engine, role: Callable[..., str]) -> None:
+    joblog.to_cloudwatch(desk, role("e", "sagemaker"), GROUP, "live/1", ["plain", json.dumps(line())])
     cloudwatch = desk.client("cloudwatch")
     found = cloudwatch.list_metrics(Namespace="lab/Endpoint")["Metrics"]
     assert sorted(each["MetricName"] for each in found) == ["requests", "total_p95_ms"]

@@ -151,13 +151,14 @@ class Promotion(Construct):
             },
             allows=[
                 *reads(settings),
-                Allow(actions=["sagemaker:CreateModelPackage", "sagemaker:ListModelPackages"], on=[own_group]),
+                Allow(actions=["sagemaker:CreateModelPackage"], on=[own_group]),
                 Allow(
-                    actions=["sagemaker:CreateModelPackage", "sagemaker:DescribeModelPackage", "sagemaker:AddTags"],
+                    actions=["sagemaker:AddTags", "sagemaker:CreateModelPackage", *LOOK],
                     on=[own_packages],
                     why="SageMaker numbers the packages of a group",
                 ),
                 *image.pull(),
+                lake.read("releases/"),  # SageMaker looks at the archive in the name of who registers it
                 lake.write("releases/", "runs/"),
                 lake.use_key(),
                 Allow(actions=["dynamodb:PutItem"], on=[lake.runs.table_arn]),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lab.engine import Engine
 
 PARTITION = "aws"
+# The one key of a session's own that a policy variable asks for: which device the role was taken for.
+THING = "credentials-iot:thingname"
 # `record` lets everything pass and keeps what would have been denied: for writing a role, never for judging one.
 MODE = "LAB_IAM"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -82,7 +84,8 @@ class Guard:
         request = policy.Request(role.arn, need.action, need.resource, context)
         policies = of_role(role, resourcepolicies.of(self._engine, need.resource), both=need.both)
         decision = policy.decide(policies, request)
-        self.note(role.name, need, decision)
+        own = {key: list(context[key]) for key in context if key == THING}
+        self.note(role.name, Need(need.action, need.resource, {**need.context, **own}), decision)
         if not decision.allowed and enforced():
             raise AccessDenied(_said(self._engine, role, session, need, decision))
 
@@ -127,7 +130,7 @@ def standing(engine: Engine, role: Role, session: str) -> dict[str, list[str]]:
     for tag in tags.values():
         found[f"aws:principaltag/{tag['Key']}".lower()] = [tag["Value"]]
     if session and "credentials.iot.amazonaws.com" in json.dumps(role.assume_role_policy_document):
-        found["credentials-iot:thingname"] = [session]
+        found[THING] = [session]
     return found
 
 

@@ -83,8 +83,17 @@ class Decision:
 
 def statements(document: Any, policy: str) -> list[Statement]:
     """The statements of a policy document: a dict, or JSON text, URL-encoded or not."""
-    found = json.loads(unquote(document)) if isinstance(document, str) else document or {}
-    body = found.get("Statement", [])
+    return list(_parsed(document, policy)) if isinstance(document, str) else _listed(document or {}, policy)
+
+
+@functools.lru_cache(maxsize=512)
+def _parsed(text: str, policy: str) -> tuple[Statement, ...]:
+    """Each request asks for the same few documents again."""
+    return tuple(_listed(json.loads(unquote(text)), policy))
+
+
+def _listed(document: Body, policy: str) -> list[Statement]:
+    body = document.get("Statement", [])
     return [
         Statement(policy, place, one)
         for place, one in enumerate([body] if isinstance(body, Mapping) else body, start=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,10 @@ def of(engine: Engine, arn: str) -> tuple[policy.Statement, ...]:
     if len(parts) < 6:
         return ()
     found = {"s3": _bucket, "kms": _key, "sns": _topic, "lambda": _function}.get(parts[2], _none)(engine, arn, parts[5])
-    return (
-        () if found is None else _read(found if isinstance(found, str) else found.decode(), parts[5].partition("/")[0])
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _read(text: str, name: str) -> tuple[policy.Statement, ...]:
-    return tuple(policy.statements(text, f"policy of {name}"))
+    if found is None:
+        return ()
+    text = found if isinstance(found, str) else found.decode()
+    return tuple(policy.statements(text, f"policy of {parts[5].partition('/')[0]}"))
 
 
 def _none(engine: Engine, arn: str, resource: str) -> Any:

@@ -9,8 +9,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from lab import access
 from lab.engine import Engine
 from lab.grants import recorded
+from lab.needs import Need
 
 As = Callable[..., Any]
 KEY_POLICY = {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}
@@ -154,3 +156,19 @@ def test_each_call_is_recorded_once_with_its_decision(engine: Engine, acting: As
         ("s3:GetObject", f"{bucket}/raw/a", "allowed"),
         ("s3:GetObject", f"{bucket}/runs/b", "implicitDeny"),
     ]
+
+
+def test_a_devices_call_is_recorded_with_its_name_which_its_policy_asks_for(desk: Engine) -> None:
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "credentials.iot.amazonaws.com"}}
+    mine = allow("s3:PutObject", on="arn:aws:s3:::data/raw/${credentials-iot:ThingName}/*")
+    iam = desk.client("iam")
+    document = {"Version": "2012-10-17", "Statement": [trust]}
+    arn = iam.create_role(RoleName="device", AssumeRolePolicyDocument=json.dumps(document))["Role"]["Arn"]
+    policy = {"Version": "2012-10-17", "Statement": [mine]}
+    iam.put_role_policy(RoleName="device", PolicyName="work", PolicyDocument=json.dumps(policy))
+    wanted = Need("s3:PutObject", "arn:aws:s3:::data/raw/desk-1/x")
+    access.require(desk, arn, [wanted], session="desk-1")
+    with pytest.raises(access.AccessDenied, match="s3:PutObject"):
+        access.require(desk, arn, [wanted], session="desk-2")
+    names = [call["context"]["credentials-iot:thingname"] for call in recorded(desk.root / "access.jsonl")]
+    assert names == [["desk-1"], ["desk-2"]]

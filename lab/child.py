@@ -46,6 +46,7 @@ class Child:
     kind        job, function, endpoint, device or build (the ledger's word)
     runtime     a key of lab.json's `runtimes`; `grants` adds the closures of further distributions
     role_arn    the role whose session it acts with; None gives it no credentials
+    session     the session's name where that is not the child's: a device's policy asks for the thing
     timeout_s   seconds until the group gets SIGTERM, and `grace_s` later SIGKILL; None for no limit
     log         its output, appended; `<root>/jobs/<service>/<name>/log.txt` when None
     keeps       descriptors of ours that it keeps open under their numbers
@@ -62,6 +63,7 @@ class Child:
     runtime: str
     bundle_paths: Sequence[Path]
     role_arn: str | None = None
+    session: str | None = None
     timeout_s: float | None = None
     grace_s: float = 5.0
     grants: Sequence[str] = ()
@@ -298,7 +300,7 @@ def environment(child: Child, engine: Engine, folder: Path) -> dict[str, str]:
     else:
         env["AWS_ENDPOINT_URL"] = engine.endpoint
     if child.role_arn is not None and not child.isolated:
-        env |= identity.assume(engine, child.role_arn, child.name).environment()
+        env |= identity.assume(engine, child.role_arn, child.session or child.name).environment()
     env |= given
     env |= {
         "PYTHONPATH": os.pathsep.join(path_of_child),

@@ -223,6 +223,7 @@ class Component:
                 runtime="edge",
                 bundle_paths=tuple(bundles),
                 role_arn=host.role_arn,
+                session=host.thing,
                 log=host.log(recipe.name),
                 ledger=False,
             ),

@@ -9,6 +9,7 @@ import pytest
 from fleets import archive, pins
 
 from lab import greengrassv2
+from lab.access import Guard
 from lab.engine import Engine
 
 BUCKET = "artifacts"
@@ -304,3 +305,16 @@ def test_after_a_deployment_the_camera_shows_pictures_of_every_class(cloud: Clou
     inbox = cloud.root / "work" / "lab-dev.App" / "inbox"
     assert eventually(lambda: inbox.is_dir() and len(list(inbox.glob("[!.]*.png"))) == 12)
     assert {path.name[0] for path in inbox.glob("[!.]*.png")} == {"0", "1", "2"}
+
+
+def test_a_component_acts_as_its_own_device_and_as_no_other(cloud: Cloud, role: Callable[..., str]) -> None:
+    arn = role("device", "credentials.iot")
+    cloud.engine.client("iot").create_role_alias(roleAlias="lab-dev-device", roleArn=arn)
+    key = cloud.engine.root / "key.txt"
+    starts = "cd {artifacts:decompressedPath}/code && exec python3 -m app {work:path}"
+    script = f"printenv AWS_ACCESS_KEY_ID > {key}; {starts}"
+    cloud.component("1.0.0", Lifecycle={"startup": {"Script": script, "Timeout": 10}})
+    deployment = cloud.deploy("fleet", {"lab-dev.App": "1.0.0"})
+    assert cloud.status(deployment) == "SUCCEEDED", cloud.reason(deployment)
+    caller = Guard(cloud.engine).caller(key.read_text().strip())
+    assert caller is not None and (caller.role.name, caller.session) == ("device", THING)

@@ -101,7 +101,7 @@ def _listed(document: Body, policy: str) -> list[Statement]:
 
 
 def decide(policies: Policies, request: Request) -> Decision:
-    """An explicit Deny wins; then boundary and identity must allow, or the resource's policy the caller itself.
+    """An explicit Deny wins; a boundary must allow; then identity, or the resource's policy the caller itself.
 
     Raises Unevaluable.
     """
@@ -112,7 +112,7 @@ def decide(policies: Policies, request: Request) -> Decision:
     if denials:
         return Decision(DENIED, denials)
     itself = [one for one in theirs if not _delegates(one.body, request.principal)]
-    if fence is not None and not fence and not itself:
+    if fence is not None and not fence:  # it limits what a resource's policy gives to a role, too
         return Decision(SILENT, (), "the permissions boundary")
     if policies.asks_both:
         if not theirs:

@@ -93,29 +93,29 @@ class Ranks:
 
 
 class Gradients:
-    """The gradients of a net; of several ranks as views into one vector, which they add up in one go."""
+    """The gradients of a net; of several ranks as views into one vector, `all`, which they add up in one go."""
 
     def __init__(self, model: nn.Module, ranks: Ranks) -> None:
         self._ranks = ranks
         self._learned = [part for part in model.parameters() if part.requires_grad]
         if ranks.world == 1:
             return
-        self._all = torch.zeros(sum(part.numel() for part in self._learned), device=ranks.device)
+        self.all = torch.zeros(sum(part.numel() for part in self._learned), device=ranks.device)
         place = 0
         for part in self._learned:
             # In the layout of the weight: the optimiser goes through both side by side.
-            part.grad = self._all[place : place + part.numel()].as_strided(part.shape, part.stride())
+            part.grad = self.all[place : place + part.numel()].as_strided(part.shape, part.stride())
             place += part.numel()
 
     def add_up(self) -> None:
         """The gradient of the whole batch on every rank. Raises RankError."""
         if self._ranks.world > 1:
-            self._ranks.add_up(self._all)
+            self._ranks.add_up(self.all)
 
     def clear(self) -> None:
         """Forgets them."""
         if self._ranks.world > 1:
-            self._all.zero_()
+            self.all.zero_()
             return
         for part in self._learned:
             part.grad = None

@@ -19,8 +19,8 @@ BATCH = {"table": 32, "image-tiny": 32, "image-base": 64, "resnet18": 64}
 CLASSES = tuple("abcdefghij")
 
 
-def prepared(name: str, samples: int, ranks: Ranks) -> train.Run:
-    """The net called so with random samples to learn, as `train.train` prepares one."""
+def prepared(name: str, samples: int, ranks: Ranks, **settings: int) -> train.Run:
+    """The net called so with random samples to learn, as `train.train` prepares one with these `settings`."""
     rng = torch.Generator().manual_seed(1)
     contract = _contract(name)
     if contract.modality == "image":
@@ -30,7 +30,7 @@ def prepared(name: str, samples: int, ranks: Ranks) -> train.Run:
     labels = torch.randint(0, len(CLASSES), (samples,), generator=rng)
     learned: tuple[Tensor, Tensor] = (inputs, labels)
     size = "base" if name == "image-base" else "tiny"
-    config = train.Config(size=size, batch=BATCH[name], epochs=1000)
+    config = train.Config(**{"size": size, "batch": BATCH[name], "epochs": 1000, **settings})
     build = net.NETS["image"]
     if name == "resnet18":
         net.NETS["image"] = ResNet18

@@ -57,6 +57,13 @@ def test_a_boundary_alone_allows_nothing() -> None:
     assert not decide(boundary=[READ]).allowed
 
 
+def test_what_a_resources_policy_gives_to_a_role_stays_within_its_boundary() -> None:
+    given = [{**READ, "Principal": {"AWS": ROLE}}]
+    assert decide(resource=given, boundary=[READ]).allowed
+    refused = decide(resource=given, boundary=[{**READ, "Action": "s3:PutObject"}])
+    assert (refused.kind, refused.lacks) == ("implicitDeny", "the permissions boundary")
+
+
 def test_a_resources_policy_that_names_the_role_allows_by_itself_and_one_that_names_the_account_does_not() -> None:
     assert decide(resource=[{**READ, "Principal": {"AWS": ROLE}}]).allowed
     assert not decide(resource=[{**READ, "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}]).allowed

@@ -150,6 +150,9 @@ def bill(found: Bill) -> None:
     console.print(Text("assumptions"))
     for line in found.assumptions:
         console.print(Text(f"  {line}"), soft_wrap=True)
+    console.print(Text("sources"))
+    for page in sorted(set(found.prices["sources"].values())):
+        console.print(Text(f"  {page}"), soft_wrap=True)
     caps = {key: found.budget[key] for key in ("run_usd", "month_usd") if key in found.budget}
     within = "passed" if found.budget["exceeded"] else "kept"
     console.print(Text(f"[budget]        {', '.join(f'{key} {cap:g}' for key, cap in caps.items())}: {within}"))

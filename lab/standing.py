@@ -97,12 +97,12 @@ FREE = {
     "AWS::Scheduler::ScheduleGroup": "free",
 }
 
-# Types at one price a month for each, and what each is called.
+# Types at one price a month for each, and what one is called.
 MONTHLY = {
-    "AWS::CloudWatch::Alarm": ("alarm_month", "alarms"),
-    "AWS::CloudWatch::Dashboard": ("dashboard_month", "dashboards"),
-    "AWS::KMS::Key": ("kms_key_month", "keys"),
-    "AWS::SecretsManager::Secret": ("secret_month", "secrets"),
+    "AWS::CloudWatch::Alarm": ("alarm_month", "alarm"),
+    "AWS::CloudWatch::Dashboard": ("dashboard_month", "dashboard"),
+    "AWS::KMS::Key": ("kms_key_month", "key"),
+    "AWS::SecretsManager::Secret": ("secret_month", "secret"),
 }
 
 
@@ -127,7 +127,7 @@ def _alike(kind: str, count: int, prices: Prices) -> Row:
     if kind in FREE:
         return Row(f"{count} × {kind}", _service(kind), 0.0, FREE[kind])
     key, what = MONTHLY[kind]
-    return Row(f"{count} {what}", _service(kind), count * prices.usd(key), f"${prices.usd(key):g} a month each")
+    return Row(f"{count} {what}{'s' if count > 1 else ''}", _service(kind), count * prices.usd(key), f"${prices.usd(key):g} a month each")
 
 
 def _service(kind: str) -> str:

@@ -143,6 +143,7 @@ def test_the_command_prints_one_document_or_a_page_for_people(
     assert cli.main(["cost", "--app", str(synthesized), "--runs", "0"]) == 0
     said = capsys.readouterr().out
     assert "idle, a month" in said and "assumptions" in said and "0 runs" in said
+    assert "https://aws.amazon.com/sagemaker/ai/pricing/" in said
 
 
 def test_metrics_are_counted_as_the_stack_makes_them() -> None:

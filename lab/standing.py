@@ -127,7 +127,8 @@ def _alike(kind: str, count: int, prices: Prices) -> Row:
     if kind in FREE:
         return Row(f"{count} × {kind}", _service(kind), 0.0, FREE[kind])
     key, what = MONTHLY[kind]
-    return Row(f"{count} {what}{'s' if count > 1 else ''}", _service(kind), count * prices.usd(key), f"${prices.usd(key):g} a month each")
+    named = f"{count} {what}{'s' if count > 1 else ''}"
+    return Row(named, _service(kind), count * prices.usd(key), f"${prices.usd(key):g} a month each")
 
 
 def _service(kind: str) -> str:

@@ -3,7 +3,7 @@
     python -m benchmarks.artefacts.ceiling FOLDER
 
 FOLDER is what `benchmarks.artefacts.train` left of `conv`. The ceiling is a chain of square matrix products in the same
-runtimes, made by the same exporters. One thread; the last line is `{"rows": [...]}`.
+runtimes, made by the same exporters. One thread, its CPU time; the last line is `{"rows": [...]}`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -31,7 +32,9 @@ from models.export import formats, onnx, onnx_int8, openvino
 from models.export.calibration import Calibration
 from models.export.exporter import Source, quiet
 
-BATCH, ROUNDS, EACH = 32, 8, 3
+BATCH, ROUNDS, EACH = 32, 15, 3
+# The net or a product of matrices, and its format.
+Key = tuple[str, str]
 # A chain of so many products of square matrices of this size.
 SIZE, LINKS = 1024, 4
 EXPORTERS = {
@@ -67,28 +70,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     tensors = Calibration.load(args.folder).tensors
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as scratch:
         chain = _chain(Path(scratch) / "chain")
-        engines = {
-            "net": dict(_engines(_source(trained, args.folder), Path(scratch) / "net")),
-            "product": dict(_engines(chain, Path(scratch) / "product")),
-        }
-        given = {"net": np.resize(tensors, (BATCH, *tensors.shape[1:])), "product": chain.calibration.tensors}
-        given["product"] = np.resize(given["product"], (SIZE, SIZE))
-        work = {"net": BATCH * _operations(trained, tensors), "product": LINKS * 2 * SIZE**3}
-        rates = {kind: _rates(engines[kind], given[kind], work[kind]) for kind in engines}
-    print(json.dumps({"rows": list(_rows(rates["net"], rates["product"]))}))  # noqa: T201 - the caller reads this line
+        net_engines = dict(_engines(_source(trained, args.folder), Path(scratch) / "net"))
+        product = dict(_engines(chain, Path(scratch) / "product"))
+        batch = np.resize(tensors, (BATCH, *tensors.shape[1:]))
+        square = np.resize(chain.calibration.tensors, (SIZE, SIZE))
+        work = BATCH * _operations(trained, tensors)
+        tasks = {("net", name): (loaded, batch, work) for name, loaded in net_engines.items()}
+        tasks |= {("product", name): (loaded, square, LINKS * 2.0 * SIZE**3) for name, loaded in product.items()}
+        print(json.dumps({"rows": list(_rows(_rates(tasks)))}))  # noqa: T201 - the caller reads this line
     return 0
 
 
-def _rows(net_rates: Mapping[str, float], product_rates: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+def _rows(rates: Mapping[Key, npt.NDArray[np.float64]]) -> Iterator[dict[str, Any]]:
     for precision in ("fp32", "bf16", "int8"):
         names = [name for name in EXPORTERS if name.endswith(precision)]
-        best = max(names, key=lambda name: net_rates[name])
-        ceiling = max(product_rates[name] for name in names)
+        best, ceiling = (
+            max(((kind, name) for name in names), key=lambda key: float(np.median(rates[key])))
+            for kind in ("net", "product")
+        )
         yield {
-            "net": "conv", "batch": BATCH, "precision": precision, "format": best,
-            "gops": round(net_rates[best], 1), "ceiling_gops": round(ceiling, 1),
-            "of_ceiling": round(net_rates[best] / ceiling, 3),
-            "by_format": {name: round(net_rates[name], 1) for name in names},
+            "net": "conv", "batch": BATCH, "precision": precision, "format": best[1],
+            "gops": round(float(np.median(rates[best])), 1), "ceiling_gops": round(float(np.median(rates[ceiling])), 1),
+            "of_ceiling": round(float(np.median(rates[best] / rates[ceiling])), 3),
+            "by_format": {name: round(float(np.median(rates["net", name])), 1) for name in names},
         }  # fmt: skip
 
 
@@ -131,20 +135,21 @@ def _operations(trained: nn.Module, tensors: npt.NDArray[Any]) -> float:
     return float(counter.get_total_flops())
 
 
-def _rates(engines: Mapping[str, engine.Engine], batch: npt.NDArray[Any], work: float) -> dict[str, float]:
-    """Operations a nanosecond by name: the median of interleaved rounds, in each of which a few runs are averaged."""
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(ROUNDS):
-        for name, loaded in engines.items():
+def _rates(tasks: Mapping[Key, tuple[engine.Engine, npt.NDArray[Any], float]]) -> dict[Key, npt.NDArray[np.float64]]:
+    """Operations a nanosecond of CPU time by round; a round asks each in an order of its own, a few runs in a row."""
+    found: dict[Key, list[float]] = {key: [] for key in tasks}
+    for number in range(ROUNDS):
+        for key in random.Random(number).sample(list(tasks), len(tasks)):
+            loaded, batch, work = tasks[key]
             loaded.run(batch)
             cpu, began = time.process_time(), time.perf_counter()
             for _ in range(EACH):
                 loaded.run(batch)
-            wall = time.perf_counter() - began
-            if (time.process_time() - cpu) / wall > 1.05:
-                raise SystemExit(f"{name} took more than the one core that it was given")
-            times[name].append(wall / EACH)
-    return {name: work / float(np.median(found)) / 1e9 for name, found in times.items()}
+            spent, wall = time.process_time() - cpu, time.perf_counter() - began
+            if spent / wall > 1.05:
+                raise SystemExit(f"{key[1]} took more than the one core that it was given")
+            found[key].append(work * EACH / spent / 1e9)
+    return {key: np.array(rates) for key, rates in found.items()}
 
 
 if __name__ == "__main__":

@@ -14,41 +14,19 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from benchmarks.training.nets import BATCH, prepared
 from models import ranks, train
 from models.checkpoint import Progress
-from models.ranks import Ranks
+from models.ranks import Gradients, Ranks
 
 WARM, TIMED, BUCKETS = 2, 8, 8
-Change = Callable[[train.Run], None]
-
-
-@dataclass(frozen=True)
-class Way:
-    """How two ranks train.
-
-    batch     of both ranks together, in batches of the net
-    parts     how many such batches make a step (`accumulate`)
-    norms     whether batch norms are those of the whole batch
-    apart     whether each trains a net of its own, with its half of the batch
-    awake     whether who waits for the other stays awake
-    change    what is different in a run made ready
-    """
-
-    batch: int = 1
-    parts: int = 1
-    norms: bool = True
-    apart: bool = False
-    awake: bool = False
-    change: Change = lambda run: None
 
 
 def main(argv: list[str]) -> int:
@@ -88,7 +66,8 @@ def _pace(name: str, way: Way, among: Ranks, batch: int) -> float:
     """Samples a second that steps of a batch teach, by the median step."""
     with _norms(way.norms):
         run = prepared(name, batch * way.parts * (WARM + TIMED), among, batch=batch, accumulate=way.parts)
-    way.change(run)
+    if way.gradients is not Gradients:
+        run = replace(run, gradients=way.gradients(run.model, among))
     seconds, began = [], time.perf_counter()
     for _ in train.learn(run, Progress()):
         seconds.append(time.perf_counter() - began)
@@ -107,54 +86,53 @@ def _norms(shared: bool) -> Iterator[None]:
         train.share_norms = kept
 
 
-def _silent(run: train.Run) -> None:
+class Silent(Gradients):
     """No gradient leaves its rank."""
-    run.gradients.add_up = lambda: None  # type: ignore[method-assign]
+
+    def add_up(self) -> None:
+        """Nothing."""
 
 
-def _halved(run: train.Run) -> None:
+class Halved(Gradients):
     """Gradients travel in bf16."""
 
-    def add_up() -> None:
-        run.gradients.all.copy_(run.ranks.add_up(run.gradients.all.bfloat16()))
+    def add_up(self) -> None:
+        """As Gradients does, rounded."""
+        self.all.copy_(self._ranks.add_up(self.all.bfloat16()))
 
-    run.gradients.add_up = add_up  # type: ignore[method-assign]
 
-
-def _overlapped(run: train.Run) -> None:
+class Overlapped(Gradients):
     """Gradients travel while earlier layers still compute theirs, an eighth of them at a time."""
-    works: list[distributed.Work] = []
-    ends = _ends([part for part in run.model.parameters() if part.requires_grad])
-    whole = ends[-1][1]
-    for _, group in groupby(ends, lambda part: (part[1] - 1) * BUCKETS // whole):
-        members = list(group)
-        first, last = members[0][1] - members[0][0].numel(), members[-1][1]
-        _sent_when_whole([part for part, _ in members], run.gradients.all[first:last], works)
 
-    def add_up() -> None:
-        while works:
-            works.pop().wait()
+    def __init__(self, model: nn.Module, among: Ranks) -> None:
+        super().__init__(model, among)
+        self._works: list[distributed.Work] = []
+        whole, end = self.all.numel(), 0
+        buckets: dict[int, list[nn.Parameter]] = {}
+        for part in self._learned:
+            end += part.numel()
+            buckets.setdefault((end - 1) * BUCKETS // whole, []).append(part)
+        end = 0
+        for parts in buckets.values():
+            first, end = end, end + sum(part.numel() for part in parts)
+            self._sent_when_whole(parts, self.all[first:end])
 
-    run.gradients.add_up = add_up  # type: ignore[method-assign]
+    def _sent_when_whole(self, parts: list[nn.Parameter], segment: Tensor) -> None:
+        there: list[Tensor] = []
 
+        def arrived(part: Tensor) -> None:
+            there.append(part)
+            if len(there) == len(parts):
+                there.clear()
+                self._works.append(distributed.all_reduce(segment, async_op=True))
 
-def _ends(parts: list[torch.nn.Parameter]) -> list[tuple[torch.nn.Parameter, int]]:
-    """Each parameter and where it ends in the vector of all."""
-    end = 0
-    return [(part, end := end + part.numel()) for part in parts]
+        for part in parts:
+            part.register_post_accumulate_grad_hook(arrived)
 
-
-def _sent_when_whole(parts: list[torch.nn.Parameter], segment: Tensor, works: list[distributed.Work]) -> None:
-    there: list[Tensor] = []
-
-    def arrived(part: Tensor) -> None:
-        there.append(part)
-        if len(there) == len(parts):
-            there.clear()
-            works.append(distributed.all_reduce(segment, async_op=True))
-
-    for part in parts:
-        part.register_post_accumulate_grad_hook(arrived)
+    def add_up(self) -> None:
+        """Waits for what is under way."""
+        while self._works:
+            self._works.pop().wait()
 
 
 class Awake(Ranks):
@@ -169,14 +147,34 @@ class Awake(Ranks):
         return values
 
 
+@dataclass(frozen=True)
+class Way:
+    """How two ranks train.
+
+    batch     of both ranks together, in batches of the net
+    parts     how many such batches make a step (`accumulate`)
+    norms     whether batch norms are those of the whole batch
+    apart     whether each trains a net of its own, with its half of the batch
+    awake     whether who waits for the other stays awake
+    gradients how they are added up
+    """
+
+    batch: int = 1
+    parts: int = 1
+    norms: bool = True
+    apart: bool = False
+    awake: bool = False
+    gradients: type[Gradients] = Gradients
+
+
 WAYS = {
     "apart": Way(apart=True),
     "two ranks": Way(),
-    "no gradients": Way(change=_silent),
+    "no gradients": Way(gradients=Silent),
     "own norms": Way(norms=False),
-    "own norms, no gradients": Way(norms=False, change=_silent),
-    "gradients in bf16": Way(change=_halved),
-    "gradients overlapped": Way(change=_overlapped),
+    "own norms, no gradients": Way(norms=False, gradients=Silent),
+    "gradients in bf16": Way(gradients=Halved),
+    "gradients overlapped": Way(gradients=Overlapped),
     "ranks that stay awake": Way(awake=True),
     "2 batches a step": Way(parts=2),
     "4 batches a step": Way(parts=4),

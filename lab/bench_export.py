@@ -20,16 +20,17 @@ from lab.home import Home
 
 Row = dict[str, Any]
 NETS = ("conv", "tcn", "transformer", "tabular")
-BATCH, CUDA = "batch32", "cuda"
+# A case that runs one module on the trained `conv`.
+OF_CONV = {"batch32": "ceiling", "ways": "ways", "cuda": "cuda"}
 ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def export(home: Home, dataset: str | None) -> Iterator[Row]:
-    """One row per net: vs_eager, vs_best, agreement and more; then ResNet-18 at batch 32, then the same on CUDA.
+    """One row per net: vs_eager, vs_best, agreement and more; then of `conv` at batch 32, in other ways, and on CUDA.
 
     `dataset` names one of the cases. A case whose runtimes or GPU are not here is a row with the reason in `skipped`.
     """
-    cases = (*NETS, BATCH, CUDA)
+    cases = (*NETS, *OF_CONV)
     if dataset is not None and dataset not in cases:
         raise LabError(f"bench export knows no case {dataset}", f"one of {', '.join(cases)}; without --dataset all")
     for case in [dataset] if dataset else list(cases):
@@ -37,7 +38,7 @@ def export(home: Home, dataset: str | None) -> Iterator[Row]:
             yield {"case": case, **_child(home, "contest", str(_trained(home, case)))}
         else:
             folder = _trained(home, "conv")
-            for row in _child(home, "ceiling" if case == BATCH else "cuda", str(folder))["rows"]:
+            for row in _child(home, OF_CONV[case], str(folder))["rows"]:
                 yield {"case": case, **row}
 
 

@@ -25,6 +25,8 @@ Row = dict[str, Any]
 PEERS = {"bare": None, "fabric": "lightning", "trainer": "lightning"}
 STEP_NETS = ("table", "image-tiny")
 RANK_NETS = ("image-base", "resnet18")
+# The net that is trained in other ways, to see where the time of two ranks goes.
+WAYS_NET = "resnet18"
 # A peer that would bring other pins with it lies beside the lab.
 _BESIDE = "pip install --target DIR --no-deps {0} lightning-utilities torchmetrics; PYTHONPATH=DIR lab bench train"
 ROUNDS = 3
@@ -32,16 +34,19 @@ STEPS = 12
 
 
 def train(home: Home, dataset: str | None) -> Iterator[Row]:
-    """A row for each net and peer (`bare`, `fabric`, `trainer`), then one for each net with two ranks (`one-rank`).
+    """A row for each net and peer (`bare`, `fabric`, `trainer`), for each net with two ranks (`one-rank`), then `ways`.
 
-    `dataset` names one of these peers. A peer that is not installed is a row with the reason in `skipped`.
+    `dataset` names one of these. A peer that is not installed is a row with the reason in `skipped`.
     """
-    cases = (*PEERS, "one-rank")
+    cases = (*PEERS, "one-rank", "ways")
     if dataset is not None and dataset not in cases:
         raise LabError(f"bench train knows no case {dataset}", f"one of {', '.join(cases)}; without --dataset all")
     if not (home.repo / "benchmarks" / "training").is_dir():
         raise LabError("benchmarks/training is not here", "run lab bench train in the lab's own repository")
     for peer in [dataset] if dataset else list(cases):
+        if peer == "ways":
+            yield from ({"case": "ways", **row} for row in _ways(home))
+            continue
         for net in RANK_NETS if peer == "one-rank" else STEP_NETS:
             yield {"case": f"{net}/{peer}", "net": net, "peer": peer, **_measured(home, net, peer)}
 
@@ -64,9 +69,8 @@ def _step(home: Home, net: str, peer: str) -> Row:
 
 def _ranks(home: Home, net: str) -> Row:
     """One rank on one core and two on two in turn; the same batch, the same steps."""
-    cores = len(_cores())
-    if cores < 2:
-        return {"skipped": f"two ranks want two cores, and this process may use {cores}"}
+    if lacking := _lacking():
+        return lacking
     one, two = [], []
     for _ in range(ROUNDS):
         one.append(_together(home, "shared", [net, str(STEPS)], 1)[0])
@@ -87,8 +91,18 @@ def _ranks(home: Home, net: str) -> Row:
     }
 
 
+def _ways(home: Home) -> list[Row]:
+    """Two ranks that train in one way after the other, each beside one rank alone."""
+    return [lacking] if (lacking := _lacking()) else _together(home, "ways", [WAYS_NET], 2)
+
+
+def _lacking() -> Row:
+    cores = len(_cores())
+    return {} if cores > 1 else {"skipped": f"two ranks want two cores, and this process may use {cores}"}
+
+
 def _together(home: Home, module: str, argv: list[str], world: int) -> list[Row]:
-    """What the first of so many processes says in its last line, each on a core of its own."""
+    """The rows that the first of so many processes says, each process on a core of its own."""
     about: Mapping[str, str] = {
         **launch.environment(home),
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -110,7 +124,7 @@ def _together(home: Home, module: str, argv: list[str], world: int) -> list[Row]
         if done.rc:
             said = "\n".join(done.last_lines())
             raise LabError(f"benchmarks/training/{module}.py ended with {done.rc}:\n{said}")
-    return [json.loads(ended[0].out.strip().splitlines()[-1])]
+    return [json.loads(line) for line in ended[0].out.splitlines() if line.startswith("{")]
 
 
 def _cores() -> list[int]:

@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ from models.export.calibration import Calibration
 from models.export.exporter import Source, quiet
 
 BATCH, ROUNDS, EACH = 32, 15, 3
-# The net or a product of matrices, and its format.
-Key = tuple[str, str]
+# What runs a batch, the batch, and the operations that it takes.
+Task = tuple[Callable[[npt.NDArray[Any]], Any], npt.NDArray[Any], float]
 # A chain of so many products of square matrices of this size.
 SIZE, LINKS = 1024, 4
 EXPORTERS = {
@@ -70,33 +70,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     tensors = Calibration.load(args.folder).tensors
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as scratch:
         chain = _chain(Path(scratch) / "chain")
-        net_engines = dict(_engines(_source(trained, args.folder), Path(scratch) / "net"))
+        net_engines = dict(_engines(source(trained, args.folder), Path(scratch) / "net"))
         product = dict(_engines(chain, Path(scratch) / "product"))
         batch = np.resize(tensors, (BATCH, *tensors.shape[1:]))
         square = np.resize(chain.calibration.tensors, (SIZE, SIZE))
-        work = BATCH * _operations(trained, tensors)
-        tasks = {("net", name): (loaded, batch, work) for name, loaded in net_engines.items()}
-        tasks |= {("product", name): (loaded, square, LINKS * 2.0 * SIZE**3) for name, loaded in product.items()}
-        print(json.dumps({"rows": list(_rows(_rates(tasks)))}))  # noqa: T201 - the caller reads this line
+        work = BATCH * operations(trained, tensors)
+        tasks: dict[str, Task] = {f"net/{name}": (loaded.run, batch, work) for name, loaded in net_engines.items()}
+        tasks |= {f"product/{name}": (loaded.run, square, LINKS * 2.0 * SIZE**3) for name, loaded in product.items()}
+        print(json.dumps({"rows": list(_rows(rates(tasks)))}))  # noqa: T201 - the caller reads this line
     return 0
 
 
-def _rows(rates: Mapping[Key, npt.NDArray[np.float64]]) -> Iterator[dict[str, Any]]:
+def _rows(found: Mapping[str, npt.NDArray[np.float64]]) -> Iterator[dict[str, Any]]:
     for precision in ("fp32", "bf16", "int8"):
         names = [name for name in EXPORTERS if name.endswith(precision)]
         best, ceiling = (
-            max(((kind, name) for name in names), key=lambda key: float(np.median(rates[key])))
+            max((f"{kind}/{name}" for name in names), key=lambda key: float(np.median(found[key])))
             for kind in ("net", "product")
         )
         yield {
-            "net": "conv", "batch": BATCH, "precision": precision, "format": best[1],
-            "gops": round(float(np.median(rates[best])), 1), "ceiling_gops": round(float(np.median(rates[ceiling])), 1),
-            "of_ceiling": round(float(np.median(rates[best] / rates[ceiling])), 3),
-            "by_format": {name: round(float(np.median(rates["net", name])), 1) for name in names},
+            "net": "conv", "batch": BATCH, "precision": precision, "format": best.removeprefix("net/"),
+            "gops": round(float(np.median(found[best])), 1), "ceiling_gops": round(float(np.median(found[ceiling])), 1),
+            "of_ceiling": round(float(np.median(found[best] / found[ceiling])), 3),
+            "by_format": {name: round(float(np.median(found[f"net/{name}"])), 1) for name in names},
         }  # fmt: skip
 
 
-def _source(trained: nn.Module, folder: Path) -> Source:
+def source(trained: nn.Module, folder: Path) -> Source:
+    """What exporters want of a net that `benchmarks.artefacts.train` left in a folder."""
     contract = Contract.load(folder / "contract.json")
     return Source(trained, net.Answer(trained, contract).eval(), contract, Calibration(folder))
 
@@ -117,16 +118,16 @@ def _chain(folder: Path) -> Source:
     return Source(Chain(contract).eval(), Chain(contract).eval(), contract, Calibration(folder))
 
 
-def _engines(source: Source, folder: Path) -> Iterator[tuple[str, engine.Engine]]:
+def _engines(given: Source, folder: Path) -> Iterator[tuple[str, engine.Engine]]:
     for name, export in EXPORTERS.items():
         place = folder / name
         place.mkdir(parents=True)
         with quiet():
-            made = export(source, name, place)
+            made = export(given, name, place)
         yield name, engine.load(formats.BY_NAME[name].runtime, place / made.files[0], name, 1)
 
 
-def _operations(trained: nn.Module, tensors: npt.NDArray[Any]) -> float:
+def operations(trained: nn.Module, tensors: npt.NDArray[Any]) -> float:
     """Multiplications and additions of one sample, of convolutions and matrix products alone."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -135,21 +136,21 @@ def _operations(trained: nn.Module, tensors: npt.NDArray[Any]) -> float:
     return float(counter.get_total_flops())
 
 
-def _rates(tasks: Mapping[Key, tuple[engine.Engine, npt.NDArray[Any], float]]) -> dict[Key, npt.NDArray[np.float64]]:
+def rates(tasks: Mapping[str, Task]) -> dict[str, npt.NDArray[np.float64]]:
     """Operations a nanosecond of CPU time by round; a round asks each in an order of its own, a few runs in a row."""
-    found: dict[Key, list[float]] = {key: [] for key in tasks}
+    found: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(ROUNDS):
-        for key in random.Random(number).sample(list(tasks), len(tasks)):
-            loaded, batch, work = tasks[key]
-            loaded.run(batch)
+        for name in random.Random(number).sample(list(tasks), len(tasks)):
+            run, batch, work = tasks[name]
+            run(batch)
             cpu, began = time.process_time(), time.perf_counter()
             for _ in range(EACH):
-                loaded.run(batch)
+                run(batch)
             spent, wall = time.process_time() - cpu, time.perf_counter() - began
             if spent / wall > 1.05:
-                raise SystemExit(f"{key[1]} took more than the one core that it was given")
-            found[key].append(work * EACH / spent / 1e9)
-    return {key: np.array(rates) for key, rates in found.items()}
+                raise SystemExit(f"{name} took more than the one core that it was given")
+            found[name].append(work * EACH / spent / 1e9)
+    return {name: np.array(each) for name, each in found.items()}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Where the time of two ranks goes: the same net trained in other ways, each beside one rank alone.
 
-    torchrun --nproc_per_node 2 -m benchmarks.training.ways resnet18           a line of JSON for each way
+    lab bench train --dataset ways
 
-Each rank holds one thread on a core of its own. One rank on one core, with the net's own batch, is timed before and
-after each way, for a machine's pace drifts. Two ranks `apart` share each batch and exchange nothing: more than that two
-cores do not give.
+Two processes of `python -m benchmarks.training.ways NET`, each with one thread on a core of its own; the first says a
+line of JSON for each way. One rank on one core, with the net's own batch, is timed before and after each way, for a
+machine's pace drifts. Two ranks `apart` share each batch and exchange nothing: more than that two cores do not give.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ def main(argv: list[str]) -> int:
     name = argv[0]
     with ranks.joined() as among:
         torch.set_num_threads(1)
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[among.rank]})
         before = _alone(name, among)
         for says, way in WAYS.items():
             both, after = _together(name, way, among), _alone(name, among)

@@ -29,18 +29,26 @@ def home(tmp_path: Path) -> Home:
     """A lab whose benchmarks are a few lines each."""
     folder = tmp_path / "repo" / "benchmarks" / "artefacts"
     folder.mkdir(parents=True)
-    stubs = {"train": TRAIN, "contest": CONTEST, "ceiling": ROWS, "cuda": SKIPPED, "nets": "", "tasks": ""}
+    stubs = {
+        "train": TRAIN,
+        "contest": CONTEST,
+        "ceiling": ROWS,
+        "ways": ROWS,
+        "cuda": SKIPPED,
+        "nets": "",
+        "tasks": "",
+    }
     for name, code in stubs.items():
         (folder / f"{name}.py").write_text(code)
     return Home(tmp_path / "repo", tmp_path / "home", tmp_path / "lab.toml")
 
 
-def test_every_net_has_a_row_and_then_come_batch_32_and_cuda(home: Home) -> None:
+def test_every_net_has_a_row_and_then_come_batch_32_other_ways_and_cuda(home: Home) -> None:
     rows = list(bench_export.export(home, None))
-    assert [row["case"] for row in rows] == ["conv", "tcn", "transformer", "tabular", "batch32", "batch32", "cuda"]
+    assert [row["case"] for row in rows] == [*bench_export.NETS, "batch32", "batch32", "ways", "ways", "cuda"]
     assert rows[0] == {"case": "conv", "net": "conv", "threads": "1"}
     assert [row.get("precision") for row in rows[4:6]] == ["fp32", "int8"]
-    assert rows[6] == {"case": "cuda", "skipped": "no GPU"}
+    assert rows[8] == {"case": "cuda", "skipped": "no GPU"}
     assert (home.repo / "trained").read_text().split() == ["conv", "tcn", "transformer", "tabular"]
 
 
@@ -56,7 +64,9 @@ def test_a_net_is_trained_anew_when_what_makes_it_has_changed(home: Home) -> Non
 def test_a_case_that_is_not_there_is_refused_with_those_that_are(home: Home) -> None:
     with pytest.raises(LabError, match="no case digits") as refused:
         list(bench_export.export(home, "digits"))
-    assert refused.value.hint is not None and "conv, tcn, transformer, tabular, batch32, cuda" in refused.value.hint
+    assert (
+        refused.value.hint is not None and "conv, tcn, transformer, tabular, batch32, ways, cuda" in refused.value.hint
+    )
 
 
 def test_a_child_that_fails_is_an_error_with_its_last_words(home: Home) -> None:

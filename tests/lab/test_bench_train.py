@@ -42,6 +42,18 @@ def test_two_ranks_are_measured_beside_one(home: Home, monkeypatch: pytest.Monke
     assert row["per_s"] > 0 and row["step_ratio"] > 0
 
 
+@pytest.mark.slow
+def test_every_way_of_two_ranks_is_a_row_beside_one_rank(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_train, "WAYS_NET", "image-tiny")
+    rows = list(bench_train.train(home, "ways"))
+    if "skipped" in rows[0]:
+        assert "two ranks want two cores" in rows[0]["skipped"]
+        return
+    assert [row["way"] for row in rows][:2] == ["apart", "two ranks"]
+    assert {(row["case"], row["net"]) for row in rows} == {("ways", "image-tiny")}
+    assert all(row["per_s"] > 0 and row["rank_ratio"] > 0 for row in rows)
+
+
 def test_the_command_line_offers_every_bench() -> None:
     (argument,) = [each for each in cli.bench.params if each.name == "name"]
     assert sorted(argument.type.choices) == sorted(bench.BENCHES)  # type: ignore[attr-defined]

@@ -82,7 +82,8 @@ def _environment(home: Home, folder: Path) -> dict[str, str]:
 
     conf = folder / "conf"
     conf.mkdir()
-    options = f"-XX:+UseSerialGC -Djava.net.preferIPv4Stack=true -Xlog:gc:file={folder / 'gc.log'}"
+    options = "-XX:+UseSerialGC -Djava.net.preferIPv4Stack=true"
+    options += f" -Xlog:gc:file={folder / 'gc.log'} -Djava.io.tmpdir={folder / 'tmp'}"
     settings = {**SPARK, "spark.driver.extraJavaOptions": options, "spark.local.dir": str(folder / "tmp")}
     (conf / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     (folder / "tmp").mkdir()

@@ -297,5 +297,4 @@ def _socket_path(root: Path, thing: str) -> Path:
     if len(str(folder).encode()) + 12 > SOCKET_PATH_LIMIT:
         # The same root gives the same folder, so that engines that come and go do not pile them up.
         folder = Path(tempfile.gettempdir()) / f"lab-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder / "socket"

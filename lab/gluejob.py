@@ -45,9 +45,9 @@ SPARK = {
     "spark.default.parallelism": "2",
     "spark.python.worker.reuse": "true",
     "spark.sql.catalogImplementation": "in-memory",
-    # A short life on few cores: the simplest collector, the quick compiler only.
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true",
 }
+# A short life on few cores: the simplest collector, the quick compiler only.
+JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIPv4Stack=true"
 LOG4J = """rootLogger.level = warn
 rootLogger.appenderRef.console.ref = console
 appender.console.type = Console
@@ -179,6 +179,8 @@ class JobRun:
         settings = {
             **SPARK,
             "spark.app.name": str(self.job.name),
+            # Java knows no TMPDIR: what it unpacks for itself stays when the driver is killed.
+            "spark.driver.extraJavaOptions": f'{JAVA} "-Djava.io.tmpdir={self.folder / "tmp"}"',
             "spark.sql.warehouse.dir": f"file:{self.folder / 'warehouse'}",
             **_conf(self.arguments.get("--conf")),
         }

@@ -33,6 +33,12 @@ VERSION = "0.1.0"
 _JSON = {":content-type": "application/json"}
 
 
+def stop_all() -> None:
+    """Stops every server of this process; no socket stays in the file system."""
+    for server in list(_started):
+        server.stop()
+
+
 def new_token() -> str:
     return secrets.token_hex(8).upper()
 
@@ -85,19 +91,25 @@ class Server:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def start(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.unlink(missing_ok=True)
         self._socket.bind(str(self.path))
         self.path.chmod(0o600)
         self._socket.listen()
         threading.Thread(target=self._accept, name=f"ipc-{self.thing}", daemon=True).start()
+        _started.add(self)
 
     def stop(self) -> None:
+        """Closes every connection and removes the socket, with its folder when nothing else lies there."""
+        _started.discard(self)
         # A thread blocked in accept() keeps the file open: shut down wakes it, close alone does not.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self.drop_connections()
         self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
 
     def register(self, registration: Registration) -> None:
         with self._lock:
@@ -177,6 +189,9 @@ class Server:
     def forget(self, connection: Connection) -> None:
         with self._lock:
             self._connections.discard(connection)
+
+
+_started: set[Server] = set()
 
 
 class Connection:

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lab import once
 
     once.install()
-    from lab import child
+    from lab import child, ipc
 
     try:
         # Bound here: werkzeug answers a port that is taken with advice about its own command line.
@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         (root / "engine.json").unlink(missing_ok=True)
         child.stop_all()
+        ipc.stop_all()
     # Request threads may still wait on a job that was just ended; there is nothing left for them to do.
     sys.stdout.flush()
     os._exit(0)

@@ -65,10 +65,12 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    project = copy_project(tmp_path_factory.mktemp("desk") / "lab")
+    # So deep that its devices' sockets must lie in the folder for temporary files, which is the engine's alone here.
+    project = copy_project(tmp_path_factory.mktemp("desk") / ("deep" * 16) / "lab")
+    temporary = tmp_path_factory.mktemp("t")
     shutil.copytree(ROOT / "notebooks", project.root / "notebooks")
     project.edit("lab.toml", small)
-    up = project.lab("up")
+    up = project.lab("up", TMPDIR=str(temporary))
     try:
         assert up.returncode == 0, up.stderr
         lines = project.lab("env").stdout.splitlines()
@@ -79,6 +81,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         left = end(project)
     assert down.returncode == 0, down.stderr
     assert not left, f"left behind: {left}"
+    assert not (remains := list(temporary.iterdir())), f"left behind: {remains}"
 
 
 def test_the_notebook_drives_the_whole_lab(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ if args.mode == "session":
     import torch
 frame.coalesce(1).write.mode("overwrite").partitionBy("size").parquet(f"{root}/curated/table")
 back = spark.read.parquet(f"{root}/curated/table")
+print("SCRATCH", spark._jvm.java.lang.System.getProperty("java.io.tmpdir"))
 seen = str(sorted(row.path for row in back.collect()))
 boto3.client("s3").put_object(Bucket=args.bucket, Key="curated/seen.json", Body=seen)
 try:
@@ -111,8 +112,10 @@ def test_a_job_reads_and_writes_s3_through_spark(aws: Engine, job: Callable[...,
     job()
     aws.client("s3").put_object(Bucket="data", Key="curated/table/part-old.parquet", Body=b"old")
     run = finish(aws)
-    log = next((aws.root / "jobs/glue").glob("etl-*/log.txt")).read_text()
+    (folder,) = (aws.root / "jobs/glue").glob("etl-*")
+    log = (folder / "log.txt").read_text()
     assert run["JobRunState"] == "SUCCEEDED", log
+    assert f"SCRATCH {folder / 'tmp'}\n" in log, "Java's temporary files would pile up outside of the job's folder"
     assert "Apache Spark 3.5" in log and "Spark application local-" in log
     assert "REFUSED AnalysisException [PATH_ALREADY_EXISTS]" in log
     assert "REFUSED AnalysisException [PATH_NOT_FOUND]" in log

@@ -15,6 +15,7 @@ import click
 
 from lab.call import Call, answer, environment_option, json_option, print_json
 from lab.cli_cloud import cost, deploy, destroy, promote
+from lab.cli_desk import down, env, logs, status, up
 from lab.cli_device import device
 from lab.cli_iam import iam
 from lab.cli_label import label
@@ -155,95 +156,6 @@ def run(call: Call, dataset: str | None, size: str | None, approve: bool, app: P
 
 
 @lab.command()
-@click.option("--port", type=click.IntRange(0, 65535), help="Port on loopback; 0 takes a free one.")
-@click.option("--dataset", metavar="NAME", help="A built-in data set instead of the one in lab.toml.")
-@click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
-@environment_option
-@json_option
-@click.pass_obj
-def up(call: Call, port: int | None, dataset: str | None, size: str | None) -> int:
-    """Start the embedded AWS in the background and deploy the stack to it."""
-    from lab import processes, up
-    from lab.progress import shown
-
-    processes.stop_like_ctrl_c()
-    with shown(call.progress()) as progress:
-        chosen = up.PORT if port is None else port
-        server = up.up(call.home(), progress, port=chosen, size=size, dataset=dataset)
-    said = {"endpoint": server.endpoint, "pid": server.pid, "region": server.region, "root": str(server.root)}
-    answer(call, said, f'running at {server.endpoint}; point a client at it: eval "$(lab env)"; end it: lab down')
-    return 0
-
-
-@lab.command()
-@click.option("--quiet", is_flag=True, help="Say nothing.")
-@json_option
-@click.pass_obj
-def down(call: Call, quiet: bool) -> int:
-    """End the embedded AWS that `up` started."""
-    from lab import up
-
-    server = up.down(call.home())
-    if not quiet:
-        said = f"ended the embedded AWS at {server.endpoint}" if server else "nothing was running"
-        answer(call, {"ended": server.pid if server else None}, said)
-    return 0
-
-
-@lab.command()
-@json_option
-@click.pass_obj
-def status(call: Call) -> int:
-    """Show the running stack: executions, packages, endpoint, devices."""
-    from lab import show, up
-
-    found = up.status(call.home())
-    if call.as_json:
-        print_json(found)
-    else:
-        show.status(found)
-    return 0
-
-
-@lab.command()
-@json_option
-@click.pass_obj
-def env(call: Call) -> int:
-    """Print the variables that point an AWS client at the embedded AWS: eval "$(lab env)"."""
-    import shlex
-
-    from lab import up
-
-    found = up.env(call.home())
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in found.items()]
-    if os.environ.get("AWS_PROFILE"):
-        lines.append("unset AWS_PROFILE")
-    answer(call, found, "\n".join(lines))
-    return 0
-
-
-@lab.command()
-@click.argument("job", required=False)
-@click.option("--lines", type=click.IntRange(1), help="Only the last lines.")
-@json_option
-@click.pass_obj
-def logs(call: Call, job: str | None, lines: int | None) -> int:
-    """Print what JOB said: a job's, function's, state's or component's name. Without JOB, list them."""
-    from lab import launch, logs
-
-    if job is None:
-        rows = logs.every(call.home())
-        said = [{"where": log.where, "name": log.name, "path": str(log.path)} for log in rows]
-        answer(call, said, "\n".join(f"{log.where:<46} {log.name}" for log in rows) or "no log yet")
-        return 0
-    log = logs.find(call.home(), job)
-    whole = log.path.read_text(encoding="utf-8", errors="replace")
-    text = whole if lines is None else "\n".join(launch.last_lines(log.path, lines))
-    answer(call, {"where": log.where, "name": log.name, "path": str(log.path), "text": text}, text.rstrip("\n"))
-    return 0
-
-
-@lab.command()
 @click.argument("run", required=False)
 @json_option
 @click.pass_obj
@@ -311,11 +223,11 @@ def bench(call: Call, name: str, dataset: str | None) -> int:
 
     flow runs the whole flow cold and warm; etl curates pictures and tables at sizes a decade apart (--dataset
     images or table: only these); export compares the chosen artefacts of four nets with eager PyTorch and with
-    every runtime driven by hand (--dataset conv, tcn, transformer, tabular, batch32 or cuda: only this); serve asks the
-    endpoint, and other servers with the same model (--dataset overhead, json, mlflow, litserve or fastapi: only this);
-    train times a training step beside other loops, and two ranks beside one (--dataset bare, fabric, trainer or
-    one-rank: only this); device measures the component on devices (--dataset inference, rest, kill, swaps or spool:
-    only this).
+    every runtime driven by hand (--dataset conv, tcn, transformer, tabular, batch32, ways or cuda: only this); serve
+    asks the endpoint, and other servers with the same model (--dataset overhead, json, mlflow, litserve or fastapi:
+    only this); train times a training step beside other loops, and two ranks beside one (--dataset bare, fabric,
+    trainer, one-rank or ways: only this); device measures the component on devices (--dataset inference, rest, kill,
+    swaps or spool: only this).
     """
     from lab import bench as benches
 
@@ -345,15 +257,10 @@ def story(call: Call, name: str) -> int:
     return 0
 
 
-lab.add_command(cost)
-lab.add_command(deploy)
-lab.add_command(destroy)
-lab.add_command(device)
-lab.add_command(iam)
-lab.add_command(label)
-lab.add_command(new)
-lab.add_command(promote)
-lab.add_command(upgrade)
+for command in (
+    cost, deploy, destroy, device, down, env, iam, label, logs, new, promote, status, up, upgrade,
+):  # fmt: skip
+    lab.add_command(command)
 
 
 def _end(call: Call, result: Result) -> int:

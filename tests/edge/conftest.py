@@ -4,13 +4,14 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from component import Desk
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -127,3 +128,17 @@ def picture() -> Callable[[int], bytes]:
         return data.getvalue()
 
     return make
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    """Makes the component's service in this process; each is stopped at the end."""
+    made: list[Desk] = []
+
+    def make(**settings: Any) -> Desk:
+        made.append(Desk(tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()

@@ -27,7 +27,8 @@ EXPORTERS = ("onnx", "openvino", "nncf", "executorch", "torchao")
 def flow(home: Home, dataset: str | None) -> Iterator[Row]:
     """`lab run --approve` in an empty lab (cold), and again with the same sources (warm: synth is cached).
 
-    Seconds are the run's wall time; `overhead_seconds` and `phases` the engine's share, as the record has them.
+    Seconds are the run's wall time; `overhead_seconds` and `phases` the engine's share, as the record has them;
+    `wait_seconds` lie in the flows' Wait states, which are a part of polling where no child runs meanwhile.
     """
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
         for case in ("cold", "warm"):
@@ -45,7 +46,8 @@ def _run(home: Home, root: Path, dataset: str | None) -> Row:
             f"the measured run ended with {done.rc}:\n{said}", "it must succeed by itself: lab run --approve"
         )
     record = json.loads(done.out)
-    return {"seconds": round(record["seconds"], 1), **record["engine"]}
+    waits = sum(state["seconds"] for state in record["states"] if state["resource"] == "wait")
+    return {"seconds": round(record["seconds"], 1), "wait_seconds": round(waits, 1), **record["engine"]}
 
 
 BENCHES: dict[str, Callable[[Home, str | None], Iterator[Row]]] = {

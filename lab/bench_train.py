@@ -28,7 +28,7 @@ RANK_NETS = ("image-base", "resnet18")
 # The net that is trained in other ways, to see where the time of two ranks goes.
 WAYS_NET = "resnet18"
 # A peer that would bring other pins with it lies beside the lab.
-_BESIDE = "pip install --target DIR --no-deps {0} lightning-utilities torchmetrics; PYTHONPATH=DIR lab bench train"
+_BESIDE = "pip install --target DIR --no-deps {0} lightning-utilities torchmetrics tqdm; PYTHONPATH=DIR lab bench train"
 ROUNDS = 3
 STEPS = 12
 

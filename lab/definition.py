@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lab.template import as_text
+
 # Optimised integrations, as the definition spells them after `arn:aws:states:::`.
 OPTIMISED = {
     "codebuild:startBuild": "a build in the background",
@@ -115,21 +117,12 @@ def of_resource(properties: Mapping[str, Any]) -> dict[str, Any]:
     if "Definition" in properties:
         whole: dict[str, Any] = properties["Definition"]
         return whole
-    parsed: dict[str, Any] = json.loads(_text(properties["DefinitionString"]))
+    parsed: dict[str, Any] = json.loads(as_text(properties["DefinitionString"], _reference))
     return parsed
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if "Fn::Join" in value:
-        glue, parts = value["Fn::Join"]
-        return str(glue).join(_text(part) for part in parts)
-    if "Fn::Sub" in value:
-        return str(value["Fn::Sub"] if isinstance(value["Fn::Sub"], str) else value["Fn::Sub"][0])
+def _reference(value: Mapping[str, Any]) -> str:
     if value.get("Ref") == "AWS::Partition":
         return "aws"
     # Functions are called by their ARN: the reference to one must still look like one.
-    if "Fn::GetAtt" in value:
-        return "arn:aws:lambda:region:account:function:reference"
-    return "reference"
+    return "arn:aws:lambda:region:account:function:reference" if "Fn::GetAtt" in value else "reference"

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lab.template import as_text
+
 Template = Mapping[str, Any]
 # Types whose properties hold policies; their statements are the changes of access.
 POLICIES = {
@@ -102,13 +104,11 @@ def _statement(one: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    if isinstance(value, Mapping) and "Fn::Join" in value:
-        return str(value["Fn::Join"][0]).join(_text(part) for part in value["Fn::Join"][1])
-    if isinstance(value, Mapping) and set(value) in ({"Ref"}, {"Fn::GetAtt"}):
+    return ", ".join(_text(item) for item in value) if isinstance(value, list) else as_text(value, _reference)
+
+
+def _reference(value: Mapping[str, Any]) -> str:
+    if set(value) in ({"Ref"}, {"Fn::GetAtt"}):
         named = next(iter(value.values()))
         return f"<{named if isinstance(named, str) else '.'.join(named)}>"
     return json.dumps(value, sort_keys=True)

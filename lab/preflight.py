@@ -18,6 +18,7 @@ from lab.assembly import BOOTSTRAP_PARAMETER, Assembly
 from lab.cloud import Cloud
 from lab.doctor import Finding
 from lab.home import read_json
+from lab.template import as_text
 
 # The tag `latest` of the CDK's command line was an old one by accident (aws/aws-cdk #38113): this one fits the library.
 CDK = "aws-cdk@2.1148.1"
@@ -198,6 +199,7 @@ def _names(asked: Asked) -> Answer:
 
 def given_names(assembly: Assembly, cloud: Cloud) -> set[tuple[str, str]]:
     """Type and physical name of every resource that the template names."""
+    known = {"AWS::AccountId": cloud.account, "AWS::Region": cloud.region, "AWS::Partition": "aws"}
     found = set()
     for resource in assembly.template["Resources"].values():
         kind = str(resource["Type"])
@@ -206,17 +208,8 @@ def given_names(assembly: Assembly, cloud: Cloud) -> set[tuple[str, str]]:
         for key, value in given.items():
             # TableName of a Table, RuleName of a TopicRule, the RoleAlias of a RoleAlias.
             if key in ("Name", last) or (key.endswith("Name") and last.endswith(key.removesuffix("Name"))):
-                found.add((kind, _text(value, cloud)))
+                found.add((kind, as_text(value, lambda other: known.get(str(other.get("Ref")), "?"))))
     return found
-
-
-def _text(value: Any, cloud: Cloud) -> str:
-    if isinstance(value, str):
-        return value
-    if "Fn::Join" in value:
-        return str(value["Fn::Join"][0]).join(_text(part, cloud) for part in value["Fn::Join"][1])
-    known = {"AWS::AccountId": cloud.account, "AWS::Region": cloud.region, "AWS::Partition": "aws"}
-    return known.get(str(value.get("Ref")), "?")
 
 
 def _foreign(cloud: Cloud, wanted: set[tuple[str, str]]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.recipe import ARTIFACT, MANIFEST, MAX_BYTES, MOST_KEYS, MOST_TEXT, PHASES, TOP, VARIABLE, leaves
+from lab.template import as_text
 
 INSTALL_S = 600
 SCRIPT_BYTES = 10 * 1024
@@ -79,7 +80,7 @@ def template(document: Mapping[str, Any]) -> Iterator[str]:
     """The inline recipes of a template; what is only known at deployment stands as `unknown` in them."""
     for resource in document.get("Resources", {}).values():
         if resource["Type"] == "AWS::GreengrassV2::ComponentVersion" and "InlineRecipe" in resource["Properties"]:
-            yield _resolved(resource["Properties"]["InlineRecipe"])
+            yield as_text(resource["Properties"]["InlineRecipe"], lambda _: "unknown")
 
 
 def filled(text: str) -> str:
@@ -97,18 +98,6 @@ def every(assembly: Path, sources: Path | None = None) -> list[Finding]:
     if sources is not None:
         texts += [filled(path.read_text("utf-8")) for path in sorted((sources / "edge" / "recipes").glob("*.json"))]
     return [finding for text in dict.fromkeys(texts) for finding in lint(text)]
-
-
-def _resolved(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping) and "Fn::Join" in value:
-        between, parts = value["Fn::Join"]
-        return str(between).join(_resolved(part) for part in parts)
-    if isinstance(value, Mapping) and "Fn::Sub" in value:
-        text = value["Fn::Sub"] if isinstance(value["Fn::Sub"], str) else value["Fn::Sub"][0]
-        return re.sub(r"\$\{[^}]*\}", "unknown", text)
-    return "unknown"
 
 
 # What a recipe holds, by its place.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lab.resource import Kind
@@ -100,6 +100,26 @@ def references(value: Any, *, deep: bool = True) -> Iterator[tuple[str, str | No
     if deep:
         for inner in value.values():
             yield from references(inner)
+
+
+def as_text(value: Any, other: Callable[[Mapping[str, Any]], str]) -> str:
+    """A value as one string: Fn::Join and Fn::Sub are carried out, `other` says what each reference in them becomes."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    if "Fn::Join" in value:
+        between, parts = value["Fn::Join"]
+        return str(between).join(as_text(part, other) for part in parts)
+    if "Fn::Sub" in value:
+        pattern, own = value["Fn::Sub"] if isinstance(value["Fn::Sub"], list) else (value["Fn::Sub"], {})
+
+        def filled(found: re.Match[str]) -> str:
+            name, _, attribute = found[1].partition(".")
+            if name in own:
+                return as_text(own[name], other)
+            return other({"Fn::GetAtt": [name, attribute]} if attribute else {"Ref": name})
+
+        return SUBSTITUTED.sub(filled, pattern).replace("${!", "${")
+    return other(value)
 
 
 def order(resources: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lab.resources import KINDS
-from lab.template import needs, order, refusals
+from lab.template import as_text, needs, order, refusals
 
 
 def template(**resources: Any) -> dict[str, Any]:
@@ -67,3 +67,22 @@ def test_every_kind_says_how_it_is_covered_and_what_has_no_effect() -> None:
     for kind in KINDS.values():
         assert kind.how in ("executed", "emulated")
         assert set(kind.inert) <= kind.properties, kind.type
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("plain", "plain"),
+        (7, "7"),
+        ({"Ref": "B"}, "<B>"),
+        ({"Fn::Join": ["-", ["a", {"Ref": "B"}, {"Fn::Join": ["/", ["c", "d"]]}]]}, "a-<B>-c/d"),
+        ({"Fn::Sub": "x-${B}-${C.Arn}-${!kept}"}, "x-<B>-<C.Arn>-${kept}"),
+        ({"Fn::Sub": ["${own}/${B}", {"own": {"Fn::Join": ["", ["q", 7]]}}]}, "q7/<B>"),
+        ({"Fn::Select": [0, []]}, "<Fn::Select>"),
+    ],
+)
+def test_a_value_is_told_as_text_with_its_references_as_the_caller_says(value: Any, said: str) -> None:
+    def told(other: Any) -> str:
+        return f"<{other.get('Ref') or '.'.join(other.get('Fn::GetAtt', other))}>"
+
+    assert as_text(value, told) == said

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "model.json"
+SIGNATURE = "model.sig"
 # A refusal for such a reason is no judgement of the package: staged again, it is tried again.
-PASSING = ("disk",)
+PASSING = ("disk", "signature")
 
 
 class BrokenPackage(Exception):
@@ -35,10 +36,15 @@ def sync_folder(folder: Path) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replaces a file; a reader sees the old content or the new one, never half of it."""
+    write_bytes(path, json.dumps(value).encode())
+
+
+def write_bytes(path: Path, value: bytes) -> None:
+    """As write_json."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream)
+    with temporary.open("wb") as stream:
+        stream.write(value)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)

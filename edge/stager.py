@@ -1,6 +1,6 @@
 """The model component's startup: hands its package to the runtime and succeeds only when the runtime accepts it.
 
-    python3 -m edge.stager --package DIR --version V --work DIR --verdicts DIR [--patience SECONDS]
+    python3 -m edge.stager --package DIR --version V --work DIR --verdicts DIR [--signature BASE64] [--patience SECONDS]
 
 Exit 0 accepted, 4 refused (the line on stderr says by whom and why), 2 usage. Standard library only: the interpreter
 is the device's own. A retry finds its work done, and a verdict on the same package is not asked for twice.
@@ -9,6 +9,8 @@ is the device's own. A retry finds its work done, and a verdict on the same pack
 from __future__ import annotations
 
 import argparse
+import base64
+import binascii
 import os
 import shutil
 import socket
@@ -19,7 +21,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.files import PASSING, BrokenPackage, copy_folder, identity, read_json, verify, write_json
+from edge.files import (
+    PASSING,
+    SIGNATURE,
+    BrokenPackage,
+    copy_folder,
+    identity,
+    read_json,
+    verify,
+    write_bytes,
+    write_json,
+)
 
 REFUSED = 4
 POLL = 0.1
@@ -33,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--verdicts", type=Path, required=True)
+    parser.add_argument("--signature", default="", help="of model.json, where the model is signed")
     parser.add_argument("--patience", type=float, default=120.0)
     args = parser.parse_args(argv)
     try:
-        name, staged = stage(args.package, args.version, args.work / "store")
+        name, staged = stage(args.package, args.version, args.work / "store", args.signature)
     except BrokenPackage as error:
         return _refuse(args.version, error.reason, error.detail)
     verdict = wait(args.verdicts / args.version, name, args.patience, staged)
@@ -49,22 +62,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def stage(package: Path, version: str, store: Path) -> tuple[str, str]:
+def stage(package: Path, version: str, store: Path, signature: str = "") -> tuple[str, str]:
     """Verifies the package, copies it to `store/<version>`, points `store/wanted.json` to it.
 
-    Gives its identity, and the mark of this staging, which a verdict repeats.
+    `signature` is base64 and becomes the copy's `model.sig`. Gives the package's identity, and the mark of this
+    staging, which a verdict repeats. Raises BrokenPackage.
     """
     verify(package)
+    signed = _decoded(signature)
     name = identity(package)
     store.mkdir(parents=True, exist_ok=True)
     target = store / version
     if not (target.is_dir() and _same(target, name)):
         copy_folder(package, target)
         verify(target)
+    if signed:
+        write_bytes(target / SIGNATURE, signed)
     staged = uuid.uuid4().hex
     write_json(store / "wanted.json", {"version": version, "identity": name, "staged": staged})
     _collect(store, version)
     return name, staged
+
+
+def _decoded(signature: str) -> bytes:
+    try:
+        return base64.b64decode(signature, validate=True)
+    except binascii.Error as error:
+        raise BrokenPackage("signature", f"the recipe's signature is no base64: {error}") from error
 
 
 def _same(target: Path, name: str) -> bool:

@@ -50,7 +50,7 @@ class Decisions(Construct):
             self._gate(settings),
             self._register(serve_image),
             self._failure(),
-            self._release(serving, fleet),
+            self._release(settings, serving, fleet),
             self._verdict(settings, fleet),
         )
         self.all = {function.node.id.lower(): function for function in made}
@@ -123,7 +123,7 @@ class Decisions(Construct):
             unused=FAILED,
         )
 
-    def _release(self, serving: Serving, fleet: Fleet) -> Function:
+    def _release(self, settings: Settings, serving: Serving, fleet: Fleet) -> Function:
         component = f"components:{fleet.model_component}"
         return self._function(
             bundles.RELEASE,
@@ -133,6 +133,7 @@ class Decisions(Construct):
                 "RUNTIME_COMPONENT": fleet.runtime_component,
                 "STAGER_ARTIFACT": fleet.bundle_uri,
                 "TABLE": self._lake.runs.table_name,
+                "PUBLIC_KEY": settings.edge.public_key,
                 "GROUPS": json.dumps({name: fleet.group_arn(name) for name in ("canary", "fleet")}),
             },
             allows=[

@@ -188,7 +188,7 @@ class Edge(Table):
     What the runtime on every device is configured with: the `source` that it looks at, seconds between its telemetry
     (`telemetry_s`), disk for messages that wait (`spool_mb`), space left free (`free_mb`), samples kept for labelling
     in a day (`capture_per_day`, 0 for none) and whether with their content (`capture_inputs`), and the Ed25519 key
-    that must have signed a model (`public_key`, 32 bytes in base64). edge/settings.py says more.
+    that must have signed a model (`public_key`, 32 bytes in base64; docs/edge.md). edge/settings.py says more.
     """
 
     devices: Annotated[int, Field(ge=1, le=50)] = 5

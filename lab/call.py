@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -69,6 +70,13 @@ def environment_option(command: Command) -> Command:
         callback=remember,
         help="One of lab.toml's environments instead of the one that it names.",
     )(command)
+
+
+def sign_option(command: Command) -> Command:
+    """Adds `--sign` to a command that releases a model."""
+    kind = click.Path(exists=True, dir_okay=False, path_type=Path)
+    said = "The private key whose public half [edge] names: devices then take what it signed, and nothing else."
+    return click.option("--sign", metavar="FILE", type=kind, help=said)(command)
 
 
 def answer(call: Call, document: Any, text: str) -> None:

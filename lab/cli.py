@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lab.call import Call, answer, environment_option, json_option, print_json
+from lab.call import Call, answer, environment_option, json_option, print_json, sign_option
 from lab.cli_cloud import cost, deploy, destroy, promote
 from lab.cli_desk import down, env, logs, status, up
 from lab.cli_device import device
 from lab.cli_iam import iam
+from lab.cli_key import key
 from lab.cli_label import label
 from lab.cli_new import new, upgrade
 
@@ -131,6 +132,7 @@ def adapt(call: Call, /, path: str, missing: tuple[str, ...], **given: str | Non
 @click.option("--dataset", metavar="NAME|PATH", help="A built-in data set, or a folder with one subfolder per class.")
 @click.option("--size", type=click.Choice(["tiny", "base"]), help="The net's size instead of lab.toml's.")
 @click.option("--approve", is_flag=True, help="Approve the model and release it to endpoint and device.")
+@sign_option
 @click.option(
     "--app",
     metavar="DIR",
@@ -140,7 +142,7 @@ def adapt(call: Call, /, path: str, missing: tuple[str, ...], **given: str | Non
 @environment_option
 @json_option
 @click.pass_obj
-def run(call: Call, dataset: str | None, size: str | None, approve: bool, app: Path | None) -> int:
+def run(call: Call, dataset: str | None, size: str | None, approve: bool, app: Path | None, sign: Path | None) -> int:
     """Run the whole flow once on the embedded AWS.
 
     Uses the embedded AWS that `lab up` started, else its own, which ends with it.
@@ -149,9 +151,11 @@ def run(call: Call, dataset: str | None, size: str | None, approve: bool, app: P
     from lab.progress import shown
     from lab.run import Options, run
 
+    if sign and not approve:
+        raise click.UsageError("--sign goes with --approve: who approves signs")
     processes.stop_like_ctrl_c()
     with shown(call.progress()) as progress:
-        result = run(call.home(), Options(dataset, size, approve, app), progress)
+        result = run(call.home(), Options(dataset, size, approve, app, sign), progress)
     return _end(call, result)
 
 
@@ -170,15 +174,16 @@ def report(call: Call, run: str | None) -> int:
 
 @lab.command()
 @click.argument("version", required=False)
+@sign_option
 @json_option
 @click.pass_obj
-def approve(call: Call, version: str | None) -> int:
+def approve(call: Call, version: str | None, sign: Path | None) -> int:
     """Approve a pending model (the newest without VERSION) and follow its release to endpoint and device."""
     from lab import release
     from lab.progress import shown
 
     with shown(call.progress()) as progress:
-        result = release.approve(call.home(), call.server(), version, progress)
+        result = release.approve(call.home(), call.server(), version, progress, sign)
     return _end(call, result)
 
 
@@ -258,7 +263,7 @@ def story(call: Call, name: str) -> int:
 
 
 for command in (
-    cost, deploy, destroy, device, down, env, iam, label, logs, new, promote, status, up, upgrade,
+    cost, deploy, destroy, device, down, env, iam, key, label, logs, new, promote, status, up, upgrade,
 ):  # fmt: skip
     lab.add_command(command)
 

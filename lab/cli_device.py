@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lab.call import Call, answer, json_option, print_json
+from lab.call import Call, answer, json_option, print_json, sign_option
 from lab.cli_provision import provision
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def list_(call: Call) -> int:
 @device.command()
 @click.argument("model")
 @click.option("--thing", metavar="THING", help="This device alone, by a local deployment, instead of the canary group.")
+@sign_option
 @json_option
 @click.pass_obj
-def push(call: Call, model: str, thing: str | None) -> int:
+def push(call: Call, model: str, thing: str | None, sign: Path | None) -> int:
     """Bring MODEL to the canary group and print each device's verdict; exit 1 when one refuses.
 
     MODEL is a version that was approved, or a model package: its folder or zip.
@@ -62,7 +64,7 @@ def push(call: Call, model: str, thing: str | None) -> int:
 
     stack = _stack(call)
     chosen = devices.find(stack, thing)[0] if thing else None
-    pushed = pushing.push(call.home(), stack, model, chosen)
+    pushed = pushing.push(call.home(), stack, model, chosen, sign)
     if call.as_json:
         print_json(pushing.document(pushed))
     else:

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import door, registry
+from lab import door, registry, signing
 from lab.errors import LabError
 from lab.home import Home
 from lab.stack import Stack
 
 PATIENCE_S = 300.0
 OFF_S = 5.0  # a device that has not started by then is off
-ARTIFACT = "edge-x86/model.zip"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _REFUSED = re.compile(r"is refused: (?P<code>[\w-]+): (?P<detail>.*)")
 
@@ -57,18 +56,27 @@ class Pushed:
         return None
 
 
-def push(home: Home, stack: Stack, model: str, thing: str | None) -> Pushed:
-    """Sends `model` to the canary group, or to `thing` alone, and waits for the verdicts. Raises LabError."""
+def push(home: Home, stack: Stack, model: str, thing: str | None, sign: Path | None = None) -> Pushed:
+    """Sends `model` to the canary group, or to `thing` alone, and waits for the verdicts. Raises LabError.
+
+    A package is signed with the key in the file `sign`; a version has the signature that it was approved with.
+    """
     package = _package(model)
-    version = _version(package) if package is not None else _released(stack, model)
+    if package is None:
+        known = _released(stack, model)
+        version, signature = known.version, known.signature
+    else:
+        key = signing.asked(stack.settings, sign) if sign else None  # without one the device refuses, and says why
+        signature = signing.signature(key, package) if key else ""
+        version = _version(package, signature)
     if thing is not None:
-        return Pushed(version, None, [_locally(home, stack, version, package, thing)])
+        return Pushed(version, None, [_locally(home, stack, version, package, thing, signature)])
     client = stack.client("greengrassv2")
     uri = _uri(stack, version)
     if package is not None:
-        stack.client("s3").put_object(Bucket=stack["DataBucket"], Key=f"releases/{version}/{ARTIFACT}", Body=package)
+        stack.client("s3").put_object(Bucket=stack["DataBucket"], Key=_key(version), Body=package)
     if version not in _published(client, stack):
-        client.create_component_version(inlineRecipe=recipe(home, stack, version, uri).encode())
+        client.create_component_version(inlineRecipe=recipe(home, stack, version, uri, signature).encode())
     made = client.create_deployment(
         targetArn=stack.thing_group_arn("CanaryGroup"),
         deploymentName=f"{_component(stack)} {version} canary",
@@ -78,7 +86,7 @@ def push(home: Home, stack: Stack, model: str, thing: str | None) -> Pushed:
     return Pushed(version, str(made["deploymentId"]), _verdicts(stack, str(made["deploymentId"])))
 
 
-def recipe(home: Home, stack: Stack, version: str, uri: str) -> str:
+def recipe(home: Home, stack: Stack, version: str, uri: str, signature: str) -> str:
     """The model component's recipe, filled in as the release function does. Raises LabError."""
     path = home.repo / "edge" / "recipes" / "model.json"
     runtime = stack["RuntimeComponent"]
@@ -95,6 +103,7 @@ def recipe(home: Home, stack: Stack, version: str, uri: str) -> str:
         "@RUNTIME_COMPONENT@": runtime,
         "@STAGER@": stager,
         "@STAGER_STEM@": Path(stager).stem,
+        "@SIGNATURE@": signature,
     }.items():
         text = text.replace(placeholder, value)
     left = re.search(r"@[A-Z_]+@", text)
@@ -131,16 +140,16 @@ def _package(model: str) -> bytes | None:
     return data.getvalue()
 
 
-def _version(package: bytes) -> str:
-    return f"1.0.{int(hashlib.sha256(package).hexdigest()[:7], 16)}"
+def _version(package: bytes, signature: str) -> str:
+    return f"1.0.{int(hashlib.sha256(package + signature.encode()).hexdigest()[:7], 16)}"
 
 
-def _released(stack: Stack, version: str) -> str:
+def _released(stack: Stack, version: str) -> registry.Package:
     """A version that a person approved: nothing else reaches a device by its version."""
     package = registry.choose(stack, version)
     if package.approval != registry.APPROVED:
         raise LabError(f"version {version} is {package.approval}; devices take what is approved", "lab approve")
-    return package.version
+    return package
 
 
 def _component(stack: Stack) -> str:
@@ -148,7 +157,11 @@ def _component(stack: Stack) -> str:
 
 
 def _uri(stack: Stack, version: str) -> str:
-    return f"s3://{stack['DataBucket']}/releases/{version}/{ARTIFACT}"
+    return f"s3://{stack['DataBucket']}/{_key(version)}"
+
+
+def _key(version: str) -> str:
+    return f"releases/{version}/{signing.ARTIFACT}"
 
 
 def _published(client: Any, stack: Stack) -> set[str]:
@@ -201,16 +214,15 @@ def refusal(thing: str, said: str) -> Verdict:
     return Verdict(thing, False, "failed", said.strip().splitlines()[0][:300] if said.strip() else None)
 
 
-def _locally(home: Home, stack: Stack, version: str, package: bytes | None, thing: str) -> Verdict:
+def _locally(home: Home, stack: Stack, version: str, package: bytes | None, thing: str, signature: str) -> Verdict:
     if package is None:
-        key = f"releases/{version}/{ARTIFACT}"
-        package = stack.client("s3").get_object(Bucket=stack["DataBucket"], Key=key)["Body"].read()
+        package = stack.client("s3").get_object(Bucket=stack["DataBucket"], Key=_key(version))["Body"].read()
     uri = _uri(stack, version)
     waiting = stack.engine.root / "incoming" / f"{version}.zip"
     waiting.parent.mkdir(exist_ok=True)
     waiting.write_bytes(package)
     try:
-        request = {"do": "install", "thing": thing, "recipe": recipe(home, stack, version, uri)}
+        request = {"do": "install", "thing": thing, "recipe": recipe(home, stack, version, uri, signature)}
         request["files"] = {Path(uri).name: str(waiting)}  # type: ignore[assignment]
         answer = door.ask(stack.engine, "device", request, seconds=PATIENCE_S)
     finally:

@@ -20,12 +20,14 @@ REJECTED = "Rejected"
 
 @dataclass(frozen=True)
 class Package:
-    """A model package of the stack's group."""
+    """A model package of the stack's group. `digest` is that of its release, `signature` what its approver added."""
 
     arn: str
     approval: str
     version: str
     run: str
+    digest: str = ""
+    signature: str = ""
 
 
 def packages(stack: Stack) -> list[Package]:
@@ -43,7 +45,9 @@ def package(stack: Stack, arn: str) -> Package:
     """One package by its ARN."""
     found = stack.client("sagemaker").describe_model_package(ModelPackageName=arn)
     known: Mapping[str, str] = found.get("CustomerMetadataProperties") or {}
-    return Package(arn, str(found.get("ModelApprovalStatus")), known.get("version", "?"), known.get("run", "?"))
+    names = {"version": "?", "run": "?", "digest": "", "signature": ""}
+    about = {name: known.get(name, default) for name, default in names.items()}
+    return Package(arn, str(found.get("ModelApprovalStatus")), **about)
 
 
 def of_run(stack: Stack, run: str) -> Package | None:
@@ -74,9 +78,10 @@ def choose(stack: Stack, version: str | None, *, approval: str | None = None) ->
     raise LabError(f"the registry has no {what}{state}", "make one: lab run; see what there is: lab status")
 
 
-def decide(stack: Stack, package: Package, approval: str) -> None:
-    """Sets a package's approval; approval reaches EventBridge, which starts the release flow."""
-    stack.client("sagemaker").update_model_package(ModelPackageArn=package.arn, ModelApprovalStatus=approval)
+def decide(stack: Stack, package: Package, approval: str, signature: str = "") -> None:
+    """Sets a package's approval, with a signature for devices; EventBridge hears of it and starts the release flow."""
+    signed = {"CustomerMetadataProperties": {"signature": signature}} if signature else {}
+    stack.client("sagemaker").update_model_package(ModelPackageArn=package.arn, ModelApprovalStatus=approval, **signed)
 
 
 def invoke(stack: Stack, body: bytes, content_type: str) -> dict[str, Any]:

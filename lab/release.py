@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import dataset, flow, grants, launch, ledger, record, registry, stack
+from lab import dataset, flow, grants, launch, ledger, record, registry, signing, stack
 from lab.clock import Clock
 from lab.dataset import Written
 from lab.errors import FlowFailed, GateRefused, LabError
@@ -24,12 +24,13 @@ TAIL_LINES = 15
 
 @dataclass(frozen=True)
 class Work:
-    """What every step of a run works with."""
+    """What every step of a run works with. `sign` is the file of the key with which a release is signed, if any."""
 
     home: Home
     stack: Stack
     progress: Progress
     clock: Clock
+    sign: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def _release(work: Work, outcome: Outcome) -> Outcome | None:
         work.progress.say(f"version {package.version} is approved and released already, by run {package.run}")
         return None
     work.progress.step(f"approve version {package.version}")
+    key = signing.asked(work.stack.settings, work.sign)
+    signature = signing.of_release(work.stack, package.version, package.digest, key) if key else ""
     before = flow.known(work.stack, work.stack["ReleaseFlowArn"])
-    registry.decide(work.stack, package, registry.APPROVED)
+    registry.decide(work.stack, package, registry.APPROVED, signature)
     arn = flow.started_by_event(work.stack, work.stack["ReleaseFlowArn"], before, package.arn)
     return flow.follow(work.stack, arn, "release", work.progress)
 
@@ -139,10 +142,14 @@ def finish(result: Result, clock: Clock, entries: list[ledger.Entry], former: di
     return result
 
 
-def approve(home: Home, server: Server, version: str | None, progress: Progress) -> Result:
-    """Approves a pending package of the running engine, follows its release, and brings its run's record up to date."""
+def approve(home: Home, server: Server, version: str | None, progress: Progress, sign: Path | None = None) -> Result:
+    """Approves a pending package of the running engine, follows its release, and brings its run's record up to date.
+
+    `sign` is the file of the private key where devices ask for a signature. Raises LabError.
+    """
     clock = Clock()
     deployed = stack.deployed(server.engine())
+    signing.asked(deployed.settings, sign)
     chosen = registry.choose(deployed, version, approval=registry.PENDING)
     arn = deployed["FlowArn"].replace(":stateMachine:", ":execution:") + f":{chosen.run}"
     outcome = flow.follow(deployed, arn, "flow", Silent())
@@ -152,7 +159,7 @@ def approve(home: Home, server: Server, version: str | None, progress: Progress)
     with tempfile.TemporaryDirectory() as temporary:
         key = str(json.loads(started["input"])["key"])
         data = dataset.fetch_sample(deployed.engine, deployed["DataBucket"], key, Path(temporary))
-        result = release_and_record(Work(home, deployed, progress, clock), outcome, data, approve=True)
+        result = release_and_record(Work(home, deployed, progress, clock, sign), outcome, data, approve=True)
     return finish(result, clock, ledger.read(deployed.engine.root), former)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import bill, dataset, flow, launch, ledger, release, stack, synth
+from lab import bill, dataset, flow, launch, ledger, release, signing, stack, synth
 from lab.clock import Clock
 from lab.dataset import Writing, Written
 from lab.errors import LabError
@@ -31,6 +31,7 @@ class Options:
     size: str | None = None
     approve: bool = False
     app: Path | None = None
+    sign: Path | None = None
 
 
 def run(home: Home, options: Options, progress: Progress) -> Result:
@@ -51,6 +52,8 @@ def run(home: Home, options: Options, progress: Progress) -> Result:
             assembly = synth.given(options.app) if options.app else synth.synth(home, over)
             _warn_above_budget(home, assembly.path, progress)
         name, settings = _data_settings(options, assembly)
+        if options.approve:
+            signing.asked(read_json(assembly.path / "lab.json").get("settings", {}), options.sign)
         writing = stacked.enter_context(dataset.writing(home, name, settings, coming.root))
         with clock.phase("start"):
             server = coming.ready()
@@ -59,7 +62,7 @@ def run(home: Home, options: Options, progress: Progress) -> Result:
             progress.step("deploy")
             stack.deploy(server.engine(), assembly)
             deployed = stack.deployed(server.engine())
-        work = Work(home, deployed, progress, clock)
+        work = Work(home, deployed, progress, clock, options.sign)
         result, entries = _flow(work, writing, options)
         progress.done()
     return release.finish(result, clock, entries)

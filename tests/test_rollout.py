@@ -1,6 +1,6 @@
 """A rollout executed: a good model reaches the fleet, a bad one stops at the canary, one that disappoints goes back.
 
-The tests share one embedded AWS and build on one another, in this order.
+The devices take signed models only. The tests share one embedded AWS and build on one another, in this order.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 import shlex
 import time
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ import boto3
 import numpy as np
 import pytest
 from copies import Project, copy_project, end, small
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lab import signing
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(900)]
 PREFIX = "ml-lab-dev"
@@ -24,7 +28,8 @@ PREFIX = "ml-lab-dev"
 class Stack:
     """The deployed stack through its services' own clients."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, key: Ed25519PrivateKey) -> None:
+        self.key = key
         lines = project.lab("env").stdout.splitlines()
         words = shlex.split(" ".join(line.removeprefix("export ") for line in lines if line.startswith("export ")))
         given = dict(word.split("=", 1) for word in words)
@@ -44,8 +49,11 @@ class Stack:
         found: dict[str, Any] = self("sagemaker").describe_model_package(ModelPackageName=first["ModelPackageArn"])
         return found
 
-    def approve_copy(self, version: str, *, golden_off_by: float = 0.0) -> str:
-        """Releases the flow's model once more, under another version; its golden answers may be falsified."""
+    def approve_copy(self, version: str, *, golden_off_by: float = 0.0, signature: str | None = None) -> str:
+        """Releases the flow's model once more, under another version; its golden answers may be falsified.
+
+        It is signed with the key that devices trust, or has the `signature` that is given.
+        """
         known = self.package()
         about = known["CustomerMetadataProperties"]
         s3, bucket, former = self("s3"), self.outputs["DataBucket"], f"releases/{about['version']}/"
@@ -53,6 +61,7 @@ class Stack:
             body = s3.get_object(Bucket=bucket, Key=row["Key"])["Body"].read()
             if row["Key"].endswith("edge-x86/model.zip"):
                 body = renamed(body, version, golden_off_by)
+                signature = signing.signature(self.key, body) if signature is None else signature
             s3.put_object(Bucket=bucket, Key=row["Key"].replace(former, f"releases/{version}/"), Body=body)
         made = self("sagemaker").create_model_package(
             ModelPackageGroupName=self.outputs["ModelPackageGroup"].rpartition("/")[2],
@@ -62,6 +71,7 @@ class Stack:
                 **about,
                 "version": version,
                 "manifest": about["manifest"].replace(about["version"], version),
+                "signature": signature or "",
             },
         )["ModelPackageArn"]
         self("sagemaker").update_model_package(ModelPackageArn=made, ModelApprovalStatus="Approved")
@@ -127,13 +137,15 @@ def renamed(package: bytes, version: str, golden_off_by: float) -> bytes:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     project = copy_project(tmp_path_factory.mktemp("rollout") / "lab")
-    project.edit("lab.toml", lambda text: small(text).replace("devices = 5", "devices = 3"))
+    private = project.root / "signs.pem"
+    public = signing.make(private)
+    project.edit("lab.toml", lambda text: small(text).replace("devices = 5", f'devices = 3\npublic_key = "{public}"'))
     try:
         up = project.lab("up", "--dataset", "breast-cancer")
         assert up.returncode == 0, up.stderr
-        run = project.lab("run", "--approve", "--dataset", "breast-cancer", timeout=500)
+        run = project.lab("run", "--approve", "--sign", str(private), "--dataset", "breast-cancer", timeout=500)
         assert run.returncode == 0, run.stderr
-        yield Stack(project)
+        yield Stack(project, signing.read(private))
     finally:
         project.lab("down")
         end(project)
@@ -181,3 +193,19 @@ def test_a_canary_that_takes_a_model_back_in_its_window_keeps_it_from_the_fleet(
     assert "ml-lab-dev-desk-1 reverted version 1.0.902: errors: 3 of 4 answers" in done["cause"]
     assert stack.deployed("fleet") == before
     assert stack.deployed("canary")[-2:] == ["1.0.902", *before]
+
+
+def test_a_model_that_nobody_signed_changes_nothing_anywhere(stack: Stack) -> None:
+    before = stack.deployed("canary")
+    done = stack.execution_of(stack.approve_copy("1.0.903", signature=""))
+    assert done["error"] == "ReleaseRefused" and "was approved unsigned" in done["cause"]
+    assert "CreateModel" not in stack.states(done) and stack.deployed("canary") == before
+
+
+def test_a_model_that_another_key_signed_stops_at_the_canary(stack: Stack) -> None:
+    before = stack.deployed("fleet")
+    other = b64encode(bytes(64)).decode()
+    done = stack.execution_of(stack.approve_copy("1.0.904", signature=other))
+    assert done["error"] == "CanaryRefused"
+    assert "ml-lab-dev-desk-1 rejected version 1.0.904: signature: model.sig is not of this" in done["cause"]
+    assert stack.deployed("fleet") == before

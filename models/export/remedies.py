@@ -152,7 +152,8 @@ def _words(recipe: Recipe) -> Iterator[str]:
     if recipe.ranges != PLAIN.ranges:
         yield f"ranges by {recipe.ranges}"
     if recipe.floats:
-        yield f"{len(recipe.floats)} layers in float"
+        count = len(recipe.floats)
+        yield f"{count} layer{'' if count == 1 else 's'} in float"
 
 
 def _joined(*texts: str) -> str:

@@ -16,8 +16,11 @@ class ComponentFailed(Exception):
     """Greengrass did not accept the component version; the message is its own."""
 
 
-def recipe(*, name: str, version: str, prefix: str, artifact: str, runtime: str, stager: str) -> str:
-    """The recipe as Greengrass takes it. `artifact` and `stager` are S3 URIs of zips. Raises ComponentFailed."""
+def recipe(*, name: str, version: str, prefix: str, artifact: str, runtime: str, stager: str, signature: str) -> str:
+    """The recipe as Greengrass takes it. `artifact` and `stager` are S3 URIs of zips, `signature` is base64 or empty.
+
+    Raises ComponentFailed.
+    """
     text = TEMPLATE.read_text("utf-8")
     for placeholder, value in {
         "@COMPONENT@": name,
@@ -28,6 +31,7 @@ def recipe(*, name: str, version: str, prefix: str, artifact: str, runtime: str,
         "@RUNTIME_COMPONENT@": runtime,
         "@STAGER@": stager,
         "@STAGER_STEM@": _stem(stager),
+        "@SIGNATURE@": signature,
     }.items():
         text = text.replace(placeholder, value)
     left = [word for word in text.split('"') if word.startswith("@") and word.endswith("@")]

@@ -18,8 +18,9 @@ class Registration:
 
     `run` is the flow's execution, `version` the release's, `checkpoint` the S3 URI of the training job's model.tar.gz,
     `manifest` that of the release's manifest.json, `digest` what `digest_of` gives for that ("" where the package is
-    older than digests): who approves the package approves these files and no others. CustomerMetadataProperties takes
-    256 characters of letters, digits and `_.:/=+-@` for each.
+    older than digests): who approves the package approves these files and no others. `signature` is what the approver
+    adds for devices that ask for one: base64, of the edge package's model.json. CustomerMetadataProperties takes 256
+    characters of letters, digits and `_.:/=+-@` for each.
     """
 
     run: str
@@ -27,6 +28,7 @@ class Registration:
     checkpoint: str
     manifest: str
     digest: str = ""
+    signature: str = ""
 
     def metadata(self) -> dict[str, str]:
         """As CustomerMetadataProperties."""

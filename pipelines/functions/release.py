@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from pipelines.functions.registry import Registration
 
 # What an endpoint can be in while UpdateEndpoint is refused, and passes on its own.
 IN_BETWEEN = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+# It goes into the command line of a recipe.
+SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")
 BROKEN = {"Failed", "OutOfService", "UpdateRollbackFailed"}
 
 
@@ -45,6 +48,7 @@ class Runtime:
     runtime_component: str
     stager_artifact: str
     table: str
+    public_key: str
     groups: Mapping[str, str]
     sagemaker: Any
     greengrass: Any
@@ -65,6 +69,7 @@ def runtime() -> Runtime:
         runtime_component=os.environ["RUNTIME_COMPONENT"],
         stager_artifact=os.environ["STAGER_ARTIFACT"],
         table=os.environ["TABLE"],
+        public_key=os.environ["PUBLIC_KEY"],
         groups=json.loads(os.environ["GROUPS"]),
         sagemaker=boto3.client("sagemaker"),
         greengrass=boto3.client("greengrassv2"),
@@ -88,6 +93,7 @@ def prepare(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
             f"{package['ModelPackageArn']} is {package['ModelApprovalStatus']}; only an Approved package is released"
         )
     registration = Registration.of(package)
+    _signed(registration, package["ModelPackageArn"], here)
     container = package["InferenceSpecification"]["Containers"][0]
     name = _name(here.prefix, registration.version, str(event.get("execution", "")))
     return {
@@ -105,6 +111,15 @@ def prepare(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     }
 
 
+def _signed(registration: Registration, arn: str, here: Runtime) -> None:
+    """Only devices can tell whose a signature is; that there is none, or no such thing, is known before the release."""
+    mend = "reject it, then approve it signed (docs/edge.md says how)"
+    if here.public_key and not registration.signature:
+        raise ReleaseRefused(f"{arn} was approved unsigned, and the devices take signed models only: {mend}")
+    if registration.signature and not SIGNATURE.fullmatch(registration.signature):
+        raise ReleaseRefused(f"the signature of {arn} is not 64 bytes in base64: {mend}")
+
+
 def publish(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     """The model component's version, deployable when this returns. Raises ComponentFailed, RegistryError."""
     package = _package(event, here)
@@ -116,6 +131,7 @@ def publish(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
         artifact=registration.below_release("edge-x86/model.zip"),
         runtime=here.runtime_component,
         stager=here.stager_artifact,
+        signature=registration.signature,
     )
     arn = component.publish(here.greengrass, recipe, like=package["ModelPackageArn"])
     return {"component": here.model_component, "component_version": registration.version, "arn": arn}

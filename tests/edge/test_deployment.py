@@ -71,6 +71,7 @@ def model_recipe(version: str) -> str:
         STEM="model",
         STAGER="s3://assets/abc123.zip",
         STAGER_STEM="abc123",
+        SIGNATURE="",
     )
 
 

@@ -24,13 +24,17 @@ def public(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes_raw()
 
 
+def sign(folder: Path, key: Ed25519PrivateKey) -> None:
+    (folder / "model.sig").write_bytes(key.sign((folder / "model.json").read_bytes()))
+
+
 def test_a_signed_package_is_taken_and_a_tampered_or_unsigned_one_refused(
     package: Make, key: Ed25519PrivateKey
 ) -> None:
     folder = package()
     with pytest.raises(BrokenPackage, match=r"signed models only, and model.sig is missing"):
         signature.check(folder, public(key))
-    signature.sign(folder, key.private_bytes_raw())
+    sign(folder, key)
     signature.check(folder, public(key))
     (folder / "model.json").write_text((folder / "model.json").read_text() + " ")
     with pytest.raises(BrokenPackage, match=r"not of this model\.json") as refused:
@@ -43,8 +47,8 @@ def test_the_gate_refuses_what_another_key_signed(package: Make, key: Ed25519Pri
     work.mkdir()
     held = Switch(work, threads=1, key=public(key))
     good, bad = package("1.0.1", seed=1), package("1.0.2", seed=2)
-    signature.sign(good, key.private_bytes_raw())
-    signature.sign(bad, bytes(32))
+    sign(good, key)
+    sign(bad, Ed25519PrivateKey.from_private_bytes(bytes(32)))
     stager.stage(good, "1.0.1", store)
     swapped = held.step(store)
     stager.stage(bad, "1.0.2", store)
@@ -52,6 +56,22 @@ def test_the_gate_refuses_what_another_key_signed(package: Make, key: Ed25519Pri
     assert swapped is not None and swapped.kind == "swap"
     assert refused is not None and (refused.kind, refused.reason) == ("reject", "signature")
     assert held.current is not None and held.current.version == "1.0.1"
+
+
+def test_what_was_refused_unsigned_is_taken_once_it_is_signed(
+    package: Make, key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    work, store = tmp_path / "work", tmp_path / "store"
+    work.mkdir()
+    held, model = Switch(work, threads=1, key=public(key)), package("1.0.1", seed=1)
+    stager.stage(model, "1.0.1", store)
+    refused = held.step(store)
+    assert refused is not None and (refused.kind, refused.reason) == ("reject", "signature")
+    signed = b64encode(key.sign((model / "model.json").read_bytes())).decode()
+    name, staged = stager.stage(model, "1.0.1", store, signed)
+    taken = held.step(store)
+    assert taken is not None and taken.kind == "swap"
+    assert (stager.wait(work / "verdicts" / "1.0.1", name, 1, staged) or {})["accepted"]
 
 
 def test_a_key_is_32_bytes_in_base64(key: Ed25519PrivateKey) -> None:

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
 from edge import stager
-from edge.files import BrokenPackage, identity, read_json, write_json
+from edge.files import SIGNATURE, BrokenPackage, identity, read_json, write_json
 
 REPO = Path(__file__).parents[2]
 
@@ -97,6 +98,17 @@ def test_staging_again_changes_nothing_and_heals_a_damaged_copy(tmp_path: Path) 
     (store / "1.0.1" / "model.onnx").write_bytes(b"rotten")
     stager.stage(source, "1.0.1", store)
     assert (store / "1.0.1" / "model.onnx").read_bytes() == b"graph"
+
+
+def test_the_recipes_signature_lies_beside_the_copy(tmp_path: Path) -> None:
+    source, store = package(tmp_path / "package"), tmp_path / "store"
+    stager.stage(source, "1.0.1", store)
+    assert not (store / "1.0.1" / SIGNATURE).exists()
+    stager.stage(source, "1.0.1", store, b64encode(b"signed").decode())
+    assert (store / "1.0.1" / SIGNATURE).read_bytes() == b"signed"
+    with pytest.raises(BrokenPackage, match="is no base64") as error:
+        stager.stage(source, "1.0.1", store, "not so")
+    assert error.value.reason == "signature"
 
 
 def test_the_store_keeps_two_versions(tmp_path: Path) -> None:

@@ -387,6 +387,23 @@ def test_an_approval_later_brings_the_record_up_to_date(cloud: Cloud, capsys: py
     assert "no model package that is PendingManualApproval" in capsys.readouterr().err
 
 
+def test_a_model_for_devices_that_ask_for_a_signature_is_not_approved_without_one(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = cloud.root.parent / "lab.json"
+    whole = json.loads(about.read_text())
+    about.write_text(json.dumps({**whole, "settings": {**whole["settings"], "edge": {"public_key": "A" * 43 + "="}}}))
+    assert cli.main(["run", "--approve"]) == 1
+    assert "devices take signed models only" in capsys.readouterr().err
+    assert not cloud.executions, "it is said before the flow runs, not after"
+
+
+def test_signing_is_the_approvers(cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "key.pem").touch()
+    assert cli.main(["run", "--sign", str(tmp_path / "key.pem")]) == 2
+    assert "--sign goes with --approve" in capsys.readouterr().err
+
+
 def test_a_rejected_model_is_never_released(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run"]) == 0
     assert cli.main(["reject"]) == 0

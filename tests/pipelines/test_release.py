@@ -12,6 +12,7 @@ from pipelines.functions.registry import RegistryError
 from pipelines.functions.runs import RowMissing
 
 Event = Callable[[str], dict[str, Any]]
+SIGNED = "A" * 86 + "=="
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,7 @@ def environment(table: Any, sagemaker: Any, monkeypatch: pytest.MonkeyPatch) -> 
         "RUNTIME_COMPONENT": "ml-lab-dev.Inference",
         "STAGER_ARTIFACT": "s3://assets/0123abcd.zip",
         "TABLE": "ml-lab-dev-runs",
+        "PUBLIC_KEY": "",
         "GROUPS": '{"canary": "arn:canary", "fleet": "arn:fleet"}',
     }.items():
         monkeypatch.setenv(name, value)
@@ -127,6 +129,35 @@ def test_the_component_points_to_this_release_and_to_the_stager(event: Event, pa
     script = recipe["Manifests"][0]["Lifecycle"]["startup"]["Script"]
     assert "/0123abcd " in script
     assert "@" not in script
+
+
+def test_where_devices_ask_for_a_signature_nothing_unsigned_is_prepared(
+    event: Event, package: Any, claim: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim()
+    asked = {**event("release_prepare"), "model_package": package()}
+    assert release.handler(asked, None)["version"] == "1.0.42"
+    monkeypatch.setenv("PUBLIC_KEY", "A" * 43 + "=")
+    release.runtime.cache_clear()
+    with pytest.raises(release.ReleaseRefused, match="was approved unsigned, and the devices take signed models only"):
+        release.handler(asked, None)
+    assert release.handler({**asked, "model_package": package(signature=SIGNED)}, None)["version"] == "1.0.42"
+
+
+def test_a_signature_that_would_be_more_than_one_word_of_a_recipe_is_refused(
+    event: Event, package: Any, claim: Any
+) -> None:
+    claim()
+    with pytest.raises(release.ReleaseRefused, match="is not 64 bytes in base64"):
+        release.handler({**event("release_prepare"), "model_package": package(signature="x --patience 0")}, None)
+
+
+def test_the_component_carries_the_signature_to_the_stager(event: Event, package: Any, greengrass: Any) -> None:
+    there = greengrass()
+    asked = {**event("release_component"), "model_package": package(signature=SIGNED)}
+    release.publish(asked, replace(release.runtime(), greengrass=there))
+    (recipe,) = there.recipes.values()
+    assert f" --signature={SIGNED} " in recipe["Manifests"][0]["Lifecycle"]["startup"]["Script"]
 
 
 def test_a_component_that_is_there_is_taken_as_it_is(event: Event, package: Any, greengrass: Any) -> None:

@@ -63,15 +63,16 @@ class Stack:
                 body = renamed(body, version, golden_off_by)
                 signature = signing.signature(self.key, body) if signature is None else signature
             s3.put_object(Bucket=bucket, Key=row["Key"].replace(former, f"releases/{version}/"), Body=body)
+        signed = {"signature": signature} if signature else {}
         made = self("sagemaker").create_model_package(
             ModelPackageGroupName=self.outputs["ModelPackageGroup"].rpartition("/")[2],
             ModelApprovalStatus="PendingManualApproval",
             InferenceSpecification=known["InferenceSpecification"],
             CustomerMetadataProperties={
-                **about,
+                **{name: value for name, value in about.items() if name != "signature"},
                 "version": version,
                 "manifest": about["manifest"].replace(about["version"], version),
-                "signature": signature or "",
+                **signed,
             },
         )["ModelPackageArn"]
         self("sagemaker").update_model_package(ModelPackageArn=made, ModelApprovalStatus="Approved")

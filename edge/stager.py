@@ -78,6 +78,8 @@ def stage(package: Path, version: str, store: Path, signature: str = "") -> tupl
         verify(target)
     if signed:
         write_bytes(target / SIGNATURE, signed)
+    elif not (package / SIGNATURE).exists():
+        (target / SIGNATURE).unlink(missing_ok=True)
     staged = uuid.uuid4().hex
     write_json(store / "wanted.json", {"version": version, "identity": name, "staged": staged})
     _collect(store, version)

@@ -20,7 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.files import PASSING, BrokenPackage, copy_folder, identity, read_json, size, write_json
+from edge.files import (
+    PASSING,
+    SIGNATURE,
+    BrokenPackage,
+    copy_folder,
+    identity,
+    read_json,
+    size,
+    write_bytes,
+    write_json,
+)
 from models.runtime import Model, PackageError
 
 # Loads of one package that may take the process down, and starts of a model on probation, before it is given up.
@@ -81,7 +91,7 @@ class Switch:
         self._lock = threading.RLock()
         self._load = load
         self._before_swap = before_swap
-        self._seen: tuple[str, str, str] | None = None
+        self._seen: tuple[str, str, str, bytes | None] | None = None
 
     def restore(self) -> Event | None:
         """Serves the last good model again after a start; None when there is none, or none that loads."""
@@ -119,10 +129,11 @@ class Switch:
         if wanted is None:
             return None
         version, name, staged = (str(wanted.get(key)) for key in ("version", "identity", "staged"))
-        if self._seen == (version, name, staged):
+        seen = (version, name, staged, self.key)
+        if self._seen == seen:
             return None
         event = self._judge(store / version, version, name, staged)
-        self._seen = (version, name, staged)
+        self._seen = seen
         return event
 
     def settle(self) -> None:
@@ -182,14 +193,15 @@ class Switch:
     def _judge(self, source: Path, version: str, name: str, staged: str) -> Event | None:
         verdict = read_json(self._verdict(version))
         refused = verdict is not None and verdict.get("identity") == name and not verdict["accepted"]
-        if verdict and refused and (verdict.get("staged") == staged or verdict.get("reason") not in PASSING):
+        # A signature is looked at again: the key may be another one since.
+        same = verdict is not None and verdict.get("staged") == staged and verdict.get("reason") != "signature"
+        if verdict and refused and (same or verdict.get("reason") not in PASSING):
             return None
         if (bad := self._bad().get(name)) is not None:
             self._say(version, name, staged, False, str(bad["reason"]), "it failed here before: " + str(bad["detail"]))
             return Event("reject", version, str(bad["reason"]), "it failed here before")
         if self.current and self.current.identity == name:
-            self._confirm(version, name, staged)
-            return None
+            return self._confirm(source, version, name, staged)
         return self._try(source, version, name, staged)
 
     def _try(self, source: Path, version: str, name: str, staged: str) -> Event:
@@ -219,17 +231,22 @@ class Switch:
                 "disk", f"{needed / 2**20:.1f} MB are needed, {free / 2**20:.1f} MB free, {self.free_mb} MB to be left"
             )
 
-    def _gated(self, package: Path, version: str, name: str, *, counted: bool = True) -> Serving:
-        """Signature, then all that the runtime checks: digests, schema, load, warm-up, golden answers, latency.
-
-        A load that never ends is given up; one that takes the process down is counted, and refused the third time.
-        """
+    def _signed(self, package: Path) -> None:
         if self.key is not None:
             from edge import signature  # a device that asks for no signature has no use for a library of ciphers
 
             signature.check(package, self.key)
+
+    def _gated(self, package: Path, version: str, name: str, *, counted: bool = True) -> Serving:
+        """Signature, then all that the runtime checks: digests, schema, load, warm-up, golden answers, latency.
+
+        A load that never ends is given up; one that takes the process down is counted, and refused the third time. What
+        is not `counted` was let in before and is needed now: its signature is not asked for again, or a key that came
+        since would leave the device without a model.
+        """
         if not counted:
             return Serving(_within(GATE_S, lambda: self._load(package, threads=self.threads or None)), version, name)
+        self._signed(package)
         trying = self.work / "trying.json"
         tries = dict(read_json(trying) or {})
         before = int(tries.pop(name, 0))
@@ -266,14 +283,22 @@ class Switch:
             if path.name not in names:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _confirm(self, version: str, name: str, staged: str) -> None:
-        """A package that serves already is accepted at once, also under another version."""
+    def _confirm(self, source: Path, version: str, name: str, staged: str) -> Event | None:
+        """A package that serves already is accepted at once, also under another version, if signed as is asked."""
         assert self.current is not None
+        try:
+            self._signed(source)
+        except BrokenPackage as error:
+            self._say(version, name, staged, False, error.reason, error.detail)
+            return Event("reject", version, error.reason, error.detail)
+        if self.key is not None:
+            write_bytes(self.work / "models" / name / SIGNATURE, (source / SIGNATURE).read_bytes())
         if self.current.version != version:
             kept = read_json(self.work / "serving.json") or {}
             self._write({**kept, "version": version, "identity": name})
             self.current = Serving(self.current.model, version, name)
         self._say(version, name, staged, True)
+        return None
 
     def _condemn(self, entry: dict[str, Any], reason: str, detail: str) -> None:
         """Remembers a package that failed while it served, and takes the acceptance of its version back."""

@@ -75,7 +75,7 @@ def environment_option(command: Command) -> Command:
 def sign_option(command: Command) -> Command:
     """Adds `--sign` to a command that releases a model."""
     kind = click.Path(exists=True, dir_okay=False, path_type=Path)
-    said = "The private key whose public half [edge] names: devices then take what it signed, and nothing else."
+    said = "Sign the model for devices with the private key in FILE; [edge] public_key names its public half."
     return click.option("--sign", metavar="FILE", type=kind, help=said)(command)
 
 

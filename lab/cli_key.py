@@ -8,6 +8,8 @@ import click
 
 from lab.call import Call, answer, json_option
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.group()
 def key() -> None:
@@ -32,17 +34,25 @@ def new(call: Call, file: Path) -> int:
 
 
 @key.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("package", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
+@click.argument("package", type=FILE)
+@click.option("--manifest", type=FILE, metavar="FILE", help="The release's manifest.json.")
+@click.option("--digest", metavar="HEX", help="What the model package in the registry says of its release.")
 @json_option
 @click.pass_obj
-def sign(call: Call, file: Path, package: Path) -> int:
+def sign(call: Call, file: Path, package: Path, manifest: Path | None, digest: str | None) -> int:
     """Print the signature of PACKAGE, a model's zip, by the private key in FILE.
 
-    An account takes it with the approval, as the package's customer metadata.
+    An account takes it with the approval, as the package's customer metadata. With --manifest and --digest only what
+    was registered is signed.
     """
     from lab import signing
 
-    found = signing.signature(signing.read(file), package.read_bytes())
+    if (manifest is None) != (digest is None):
+        raise click.UsageError("--manifest and --digest go together")
+    content = package.read_bytes()
+    if manifest is not None:
+        signing.check(manifest.read_bytes(), content, digest or "")
+    found = signing.signature(signing.read(file), content)
     answer(call, {"signature": found}, found)
     return 0

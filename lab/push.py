@@ -63,8 +63,16 @@ def push(home: Home, stack: Stack, model: str, thing: str | None, sign: Path | N
     """
     package = _package(model)
     if package is None:
+        if sign is not None:
+            raise LabError(f"version {model} has the signature that it was approved with", "leave --sign away")
         known = _released(stack, model)
         version, signature = known.version, known.signature
+        if (stack.settings.get("edge") or {}).get("public_key") and not signature:
+            # Its component would be published without one, for good: a component's version cannot change.
+            raise LabError(
+                f"version {version} was approved unsigned; devices take signed models only",
+                f"lab approve {version} --sign FILE",
+            )
     else:
         key = signing.asked(stack.settings, sign) if sign else None  # without one the device refuses, and says why
         signature = signing.signature(key, package) if key else ""

@@ -67,7 +67,7 @@ def _release(work: Work, outcome: Outcome) -> Outcome | None:
     package = registry.of_run(work.stack, outcome.run)
     if package is None:
         raise LabError(f"run {outcome.run} registered no model package", "see its log of the state Register")
-    if package.approval == registry.APPROVED:
+    if package.approval == registry.APPROVED and (work.sign is None or package.signature):
         work.progress.say(f"version {package.version} is approved and released already, by run {package.run}")
         return None
     work.progress.step(f"approve version {package.version}")
@@ -150,7 +150,7 @@ def approve(home: Home, server: Server, version: str | None, progress: Progress,
     clock = Clock()
     deployed = stack.deployed(server.engine())
     signing.asked(deployed.settings, sign)
-    chosen = registry.choose(deployed, version, approval=registry.PENDING)
+    chosen = _to_approve(deployed, version, sign)
     arn = deployed["FlowArn"].replace(":stateMachine:", ":execution:") + f":{chosen.run}"
     outcome = flow.follow(deployed, arn, "flow", Silent())
     started = deployed.client("stepfunctions").describe_execution(executionArn=arn)
@@ -161,6 +161,15 @@ def approve(home: Home, server: Server, version: str | None, progress: Progress,
         data = dataset.fetch_sample(deployed.engine, deployed["DataBucket"], key, Path(temporary))
         result = release_and_record(Work(home, deployed, progress, clock, sign), outcome, data, approve=True)
     return finish(result, clock, ledger.read(deployed.engine.root), former)
+
+
+def _to_approve(deployed: Stack, version: str | None, sign: Path | None) -> registry.Package:
+    """The package that waits; one that was approved unsigned, where devices refuse that, is named by its version."""
+    if version is not None and sign is not None:
+        chosen = registry.choose(deployed, version)
+        if chosen.approval == registry.APPROVED and not chosen.signature:
+            return chosen
+    return registry.choose(deployed, version, approval=registry.PENDING)
 
 
 def reject(server: Server, version: str | None) -> registry.Package:

@@ -83,7 +83,10 @@ def asked(settings: Mapping[str, Any], path: Path | None) -> Ed25519PrivateKey |
     key = read(path)
     if not wanted:
         line = f'public_key = "{public(key)}"'
-        raise LabError("no device would look at the signature: [edge] names no public_key", f"there: {line}")
+        raise LabError(
+            "no device would look at the signature: the stack's [edge] names no public_key",
+            f"in lab.toml: {line}; a stack that is up learns of it by lab down, lab up",
+        )
     if public(key) != wanted:
         raise LabError(
             f"{path} is the private half of another key than [edge] public_key", "sign with the one it names"
@@ -91,22 +94,39 @@ def asked(settings: Mapping[str, Any], path: Path | None) -> Ed25519PrivateKey |
     return key
 
 
+def check(manifest: bytes, package: bytes, digest: str) -> None:
+    """Raises LabError unless a package's zip is the one in the release that a model package names by its digest."""
+    if not digest:
+        raise LabError("the model package names no digest of its release's files", "run the flow once more")
+    try:
+        release = json.loads(manifest)
+        # As pipelines/functions/registry.py has it: the digest of all that a release is.
+        known = {name: release[name] for name in ("version", "model_sha256", "files")}
+        wanted = release["files"].get(ARTIFACT)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise LabError("this is no release's manifest", "it lies beside the release's files: manifest.json") from None
+    registered = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest() == digest
+    if not registered or wanted != hashlib.sha256(package).hexdigest():
+        raise LabError(
+            "the release's files are not those that were registered; nothing was signed",
+            "a later run may have written them anew (lab status), or somebody changed them; lab run makes them again",
+        )
+
+
 def of_release(stack: Stack, version: str, digest: str, key: Ed25519PrivateKey) -> str:
     """The signature of a version's edge package, once its bytes are those that were registered. Raises LabError."""
-    client, bucket = stack.client("s3"), stack["DataBucket"]
-
-    def fetched(name: str) -> bytes:
-        body: bytes = client.get_object(Bucket=bucket, Key=f"releases/{version}/{name}")["Body"].read()
-        return body
-
-    manifest = json.loads(fetched("manifest.json"))
-    package = fetched(ARTIFACT)
-    # As pipelines/functions/registry.py has it: what the registry names is the digest of all that a release is.
-    known = {name: manifest[name] for name in ("version", "model_sha256", "files")}
-    registered = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest() == digest
-    if not registered or manifest["files"].get(ARTIFACT) != hashlib.sha256(package).hexdigest():
-        raise LabError(
-            f"what lies below releases/{version}/ is not what was registered; nothing was signed",
-            "find out who changed it, then run the flow again",
-        )
+    manifest, package = (_fetched(stack, f"releases/{version}/{name}") for name in ("manifest.json", ARTIFACT))
+    check(manifest, package, digest)
     return signature(key, package)
+
+
+def _fetched(stack: Stack, name: str) -> bytes:
+    from botocore.exceptions import ClientError
+
+    bucket = stack["DataBucket"]
+    try:
+        body: bytes = stack.client("s3").get_object(Bucket=bucket, Key=name)["Body"].read()
+    except ClientError as error:
+        said = error.response["Error"].get("Message", "")
+        raise LabError(f"s3://{bucket}/{name} cannot be read: {said}", "nothing was signed; lab run makes it") from None
+    return body

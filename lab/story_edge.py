@@ -37,7 +37,14 @@ SHOWN, HELD, LIGHT = 120, 200, 0.55
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"dataset": DATASET},
     "train": {"epochs": 50},
-    "edge": {"devices": 5, "canaries": 1, "capture_per_day": 100, "queue_rows": 400, "telemetry_s": 20.0},
+    "edge": {
+        "devices": 5,
+        "canaries": 1,
+        "capture_per_day": 100,
+        "queue_rows": 400,
+        "telemetry_s": 20.0,
+        "public_key": "",
+    },
 }
 PATIENCE_S = 240.0
 Answers = dict[str, dict[str, Any]]

@@ -73,6 +73,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     up = project.lab("up", TMPDIR=str(temporary))
     try:
         assert up.returncode == 0, up.stderr
+        assert list(temporary.glob("lab-*/socket")), "the test is of sockets that lie there"
         lines = project.lab("env").stdout.splitlines()
         words = shlex.split(" ".join(line.removeprefix("export ") for line in lines if line.startswith("export ")))
         yield Desk(project, project.environment() | dict(word.split("=", 1) for word in words))

@@ -9,7 +9,6 @@ import json
 import shlex
 import time
 import zipfile
-from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,11 +48,14 @@ class Stack:
         found: dict[str, Any] = self("sagemaker").describe_model_package(ModelPackageName=first["ModelPackageArn"])
         return found
 
-    def approve_copy(self, version: str, *, golden_off_by: float = 0.0, signature: str | None = None) -> str:
+    def approve_copy(
+        self, version: str, *, golden_off_by: float = 0.0, signed: bool = True, key: Ed25519PrivateKey | None = None
+    ) -> str:
         """Releases the flow's model once more, under another version; its golden answers may be falsified.
 
-        It is signed with the key that devices trust, or has the `signature` that is given.
+        Unless another `key` signs it, it is the one that devices trust.
         """
+        entry = {}
         known = self.package()
         about = known["CustomerMetadataProperties"]
         s3, bucket, former = self("s3"), self.outputs["DataBucket"], f"releases/{about['version']}/"
@@ -61,9 +63,8 @@ class Stack:
             body = s3.get_object(Bucket=bucket, Key=row["Key"])["Body"].read()
             if row["Key"].endswith("edge-x86/model.zip"):
                 body = renamed(body, version, golden_off_by)
-                signature = signing.signature(self.key, body) if signature is None else signature
+                entry = {"signature": signing.signature(key or self.key, body)} if signed else {}
             s3.put_object(Bucket=bucket, Key=row["Key"].replace(former, f"releases/{version}/"), Body=body)
-        signed = {"signature": signature} if signature else {}
         made = self("sagemaker").create_model_package(
             ModelPackageGroupName=self.outputs["ModelPackageGroup"].rpartition("/")[2],
             ModelApprovalStatus="PendingManualApproval",
@@ -72,7 +73,7 @@ class Stack:
                 **{name: value for name, value in about.items() if name != "signature"},
                 "version": version,
                 "manifest": about["manifest"].replace(about["version"], version),
-                **signed,
+                **entry,
             },
         )["ModelPackageArn"]
         self("sagemaker").update_model_package(ModelPackageArn=made, ModelApprovalStatus="Approved")
@@ -198,15 +199,14 @@ def test_a_canary_that_takes_a_model_back_in_its_window_keeps_it_from_the_fleet(
 
 def test_a_model_that_nobody_signed_changes_nothing_anywhere(stack: Stack) -> None:
     before = stack.deployed("canary")
-    done = stack.execution_of(stack.approve_copy("1.0.903", signature=""))
+    done = stack.execution_of(stack.approve_copy("1.0.903", signed=False))
     assert done["error"] == "ReleaseRefused" and "was approved unsigned" in done["cause"]
     assert "CreateModel" not in stack.states(done) and stack.deployed("canary") == before
 
 
 def test_a_model_that_another_key_signed_stops_at_the_canary(stack: Stack) -> None:
     before = stack.deployed("fleet")
-    other = b64encode(bytes(64)).decode()
-    done = stack.execution_of(stack.approve_copy("1.0.904", signature=other))
+    done = stack.execution_of(stack.approve_copy("1.0.904", key=Ed25519PrivateKey.generate()))
     assert done["error"] == "CanaryRefused"
     assert "ml-lab-dev-desk-1 rejected version 1.0.904: signature: model.sig is not of this" in done["cause"]
     assert stack.deployed("fleet") == before

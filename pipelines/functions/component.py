@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 TEMPLATE = Path(__file__).parents[2] / "edge" / "recipes" / "model.json"
+# It becomes one word of the recipe's command line.
+SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 45.0
 
@@ -21,6 +24,8 @@ def recipe(*, name: str, version: str, prefix: str, artifact: str, runtime: str,
 
     Raises ComponentFailed.
     """
+    if signature and not SIGNATURE.fullmatch(signature):
+        raise ComponentFailed(f"the signature of version {version} is not 64 bytes in base64")
     text = TEMPLATE.read_text("utf-8")
     for placeholder, value in {
         "@COMPONENT@": name,

@@ -18,6 +18,7 @@ import boto3
 from pipelines.functions import documents
 from pipelines.functions.registry import Registration, digest_of
 
+PENDING = "PendingManualApproval"
 MEDIA = ["image/png", "image/jpeg", "text/csv", "application/x-npy", "application/json"]
 
 
@@ -63,30 +64,51 @@ def register(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
 
 
 def ensure(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The package of a version, made if it is not there, in the words of the answer."""
-    there = registered(here, registration.version)
-    if there is not None:
-        return there
-    made = here.sagemaker.create_model_package(**_request(here, registration, manifest))
-    approval = "PendingManualApproval"
-    return {"model_package": made["ModelPackageArn"], "version": registration.version, "approval": approval}
+    """The package of a version, made if it is not there, in the words of the answer.
+
+    Where nobody has decided yet, a run that trained the same weights again gets a package of its own: it has written
+    the release's files anew, and an approval stands for files.
+    """
+    there = _newest(here, registration.version)
+    if there is not None and (there["ModelApprovalStatus"] != PENDING or _digest(there) == registration.digest):
+        return _answer(there, registration.version)
+    again = f"/{registration.digest}" if there is not None else ""
+    made = here.sagemaker.create_model_package(**_request(here, registration, manifest, again))
+    return {"model_package": made["ModelPackageArn"], "version": registration.version, "approval": PENDING}
 
 
 def registered(here: Runtime, version: str) -> dict[str, Any] | None:
-    """The package of a version that is there, whatever was decided about it; None when none is."""
+    """The newest package of a version, whatever was decided about it; None when there is none."""
+    there = _newest(here, version)
+    return None if there is None else _answer(there, version)
+
+
+def _newest(here: Runtime, version: str) -> dict[str, Any] | None:
     pages = here.sagemaker.get_paginator("list_model_packages").paginate(
         ModelPackageGroupName=here.group, SortBy="CreationTime", SortOrder="Descending"
     )
     for page in pages:
         for summary in page["ModelPackageSummaryList"]:
-            package = here.sagemaker.describe_model_package(ModelPackageName=summary["ModelPackageArn"])
+            arn = summary["ModelPackageArn"]
+            package: dict[str, Any] = here.sagemaker.describe_model_package(ModelPackageName=arn)
             if package.get("CustomerMetadataProperties", {}).get("version") == version:
-                approval = package["ModelApprovalStatus"]
-                return {"model_package": package["ModelPackageArn"], "version": version, "approval": approval}
+                return package
     return None
 
 
-def _request(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:
+def _digest(package: dict[str, Any]) -> str:
+    return str(package["CustomerMetadataProperties"].get("digest", ""))
+
+
+def _answer(package: dict[str, Any], version: str) -> dict[str, Any]:
+    return {
+        "model_package": package["ModelPackageArn"],
+        "version": version,
+        "approval": package["ModelApprovalStatus"],
+    }
+
+
+def _request(here: Runtime, registration: Registration, manifest: dict[str, Any], again: str) -> dict[str, Any]:
     chosen = sum(1 for artifact in manifest["artifacts"] if artifact.get("chosen"))
     contract = manifest["contract"]
     return {
@@ -95,7 +117,7 @@ def _request(here: Runtime, registration: Registration, manifest: dict[str, Any]
             f"{contract['dataset']} {registration.version}: {contract['modality']} {contract['task']}, "
             f"{chosen} artefacts"
         ),
-        "ModelApprovalStatus": "PendingManualApproval",
+        "ModelApprovalStatus": PENDING,
         "InferenceSpecification": {
             "Containers": [{"Image": here.image, "ModelDataUrl": registration.below_release("endpoint/model.tar.gz")}],
             "SupportedContentTypes": MEDIA,
@@ -103,5 +125,5 @@ def _request(here: Runtime, registration: Registration, manifest: dict[str, Any]
         },
         "CustomerMetadataProperties": registration.metadata(),
         # Two executions that race to the same version get the same package from SageMaker itself.
-        "ClientToken": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{here.group}/{registration.version}")),
+        "ClientToken": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{here.group}/{registration.version}{again}")),
     }

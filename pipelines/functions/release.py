@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,8 +25,6 @@ from pipelines.functions.registry import Registration
 
 # What an endpoint can be in while UpdateEndpoint is refused, and passes on its own.
 IN_BETWEEN = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
-# It goes into the command line of a recipe.
-SIGNATURE = re.compile(r"[A-Za-z0-9+/]{86}==")
 BROKEN = {"Failed", "OutOfService", "UpdateRollbackFailed"}
 
 
@@ -113,10 +110,10 @@ def prepare(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
 
 def _signed(registration: Registration, arn: str, here: Runtime) -> None:
     """Only devices can tell whose a signature is; that there is none, or no such thing, is known before the release."""
-    mend = "reject it, then approve it signed (docs/edge.md says how)"
+    mend = "approve it again, signed (docs/edge.md, Signed models)"
     if here.public_key and not registration.signature:
         raise ReleaseRefused(f"{arn} was approved unsigned, and the devices take signed models only: {mend}")
-    if registration.signature and not SIGNATURE.fullmatch(registration.signature):
+    if registration.signature and not component.SIGNATURE.fullmatch(registration.signature):
         raise ReleaseRefused(f"the signature of {arn} is not 64 bytes in base64: {mend}")
 
 

@@ -1,8 +1,11 @@
 """`lab run` against a cloud that plays its part from a script: every end of a run, its record, its exit code."""
 
+import hashlib
 import io
 import json
 import time
+import zipfile
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab import cli, launch, stack, synth
+from lab import cli, launch, signing, stack, synth
 from lab.home import Home
 from lab.stack import Stack
 
@@ -114,6 +117,7 @@ class Cloud:
         self.row = {"run": RUN, "status": "PENDING_APPROVAL", "version": VERSION}
         self.device = {"coreDeviceThingName": "ml-lab-dev-desk-1", "status": "HEALTHY"}
         self.answers = VERSION
+        self.metadata: dict[str, str] = {}
         self.after_flow: Callable[[], None] = self.register
 
     def client(self, service: str) -> Any:
@@ -201,13 +205,15 @@ class Client:
         return {"ModelPackageSummaryList": known}
 
     def describe_model_package(self, **_: Any) -> dict[str, Any]:
-        known = {"run": RUN, "version": VERSION}
+        known = {"run": RUN, "version": VERSION, **self.cloud.metadata}
         return {"ModelApprovalStatus": self.cloud.approval, "CustomerMetadataProperties": known}
 
     def update_model_package(self, **given: Any) -> None:
         self.cloud.approval = given["ModelApprovalStatus"]
+        self.cloud.metadata |= given.get("CustomerMetadataProperties", {})
         if self.cloud.approval == "Approved":
-            self.cloud.execute(RELEASE, "release-1", RELEASED, {"model_package": GROUP})
+            name = f"release-{len(self.cloud.executions)}"
+            self.cloud.execute(RELEASE, name, RELEASED, {"model_package": GROUP})
 
     def describe_endpoint(self, **_: Any) -> dict[str, str]:
         return {"EndpointName": "ml-lab-dev-endpoint", "EndpointStatus": "InService"}
@@ -396,6 +402,27 @@ def test_a_model_for_devices_that_ask_for_a_signature_is_not_approved_without_on
     assert cli.main(["run", "--approve"]) == 1
     assert "devices take signed models only" in capsys.readouterr().err
     assert not cloud.executions, "it is said before the flow runs, not after"
+
+
+def test_a_model_that_was_approved_unsigned_is_approved_again_with_its_signature(
+    cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["run", "--approve"]) == 0
+    public = signing.make(tmp_path / "key.pem")
+    settings = {"data": {"dataset": "digits"}, "edge": {"public_key": public}}
+    monkeypatch.setattr(stack, "deployed", lambda engine: Stack(engine, "ml-lab-dev", OUTPUTS, settings))
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("model.json", "{}")
+    files = {signing.ARTIFACT: hashlib.sha256(package.getvalue()).hexdigest()}
+    manifest = {"version": VERSION, "model_sha256": "0" * 64, "files": files}
+    cloud.metadata["digest"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    cloud.put(f"releases/{VERSION}/manifest.json", manifest)
+    cloud.objects[f"releases/{VERSION}/{signing.ARTIFACT}"] = package.getvalue()
+    assert cli.main(["approve", VERSION, "--sign", str(tmp_path / "key.pem")]) == 0
+    assert len(b64decode(cloud.metadata["signature"])) == 64
+    assert len([arn for arn, row in cloud.executions.items() if row[0] == RELEASE]) == 2
+    assert cli.main(["approve", VERSION, "--sign", str(tmp_path / "key.pem")]) == 1, "once is enough"
 
 
 def test_signing_is_the_approvers(cloud: Cloud, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

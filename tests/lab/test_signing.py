@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -34,7 +35,7 @@ class Stack:
     def __init__(self, package: bytes) -> None:
         self.package = package
         files = {signing.ARTIFACT: hashlib.sha256(package).hexdigest()}
-        self.manifest = {"version": "1.0.7", "model_sha256": "0" * 64, "files": files}
+        self.manifest: dict[str, Any] = {"version": "1.0.7", "model_sha256": "0" * 64, "files": files}
 
     def __getitem__(self, name: str) -> str:
         return {"DataBucket": "data"}[name]
@@ -45,7 +46,10 @@ class Stack:
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         held = {"manifest.json": json.dumps(self.manifest).encode(), signing.ARTIFACT: self.package}
-        return {"Body": io.BytesIO(held[Key.removeprefix("releases/1.0.7/")])}
+        name = Key.removeprefix("releases/1.0.7/")
+        if name not in held:
+            raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "there is no such key"}}, "GetObject")
+        return {"Body": io.BytesIO(held[name])}
 
     @property
     def digest(self) -> str:
@@ -137,8 +141,35 @@ def test_only_what_was_registered_is_signed(key: Path) -> None:
     stack: Any = Stack(zipped(model_json=b"{}"))
     digest = stack.digest
     private.public_key().verify(b64decode(signing.of_release(stack, "1.0.7", digest, private)), b"{}")
-    with pytest.raises(LabError, match="is not what was registered; nothing was signed"):
-        signing.of_release(stack, "1.0.7", "0" * 64, private)
+    for given, said in (("0" * 64, "are not those that were registered"), ("", "names no digest")):
+        with pytest.raises(LabError, match=said):
+            signing.of_release(stack, "1.0.7", given, private)
     stack.package = zipped(model_json=b"{ }")
-    with pytest.raises(LabError, match="is not what was registered; nothing was signed"):
+    with pytest.raises(LabError, match="are not those that were registered; nothing was signed"):
         signing.of_release(stack, "1.0.7", digest, private)
+
+
+def test_what_is_missing_or_no_manifest_is_said_in_a_line(key: Path) -> None:
+    private, stack = signing.read(key), Stack(zipped(model_json=b"{}"))
+    stack.manifest = {"version": "1.0.7"}
+    with pytest.raises(LabError, match="this is no release's manifest"):
+        signing.of_release(stack, "1.0.7", "0" * 64, private)  # type: ignore[arg-type]
+    with pytest.raises(
+        LabError, match=r"s3://data/releases/1\.0\.8/manifest\.json cannot be read: there is no such key"
+    ):
+        signing.of_release(stack, "1.0.8", "0" * 64, private)  # type: ignore[arg-type]
+
+
+def test_by_hand_too_the_manifest_and_its_digest_can_be_asked_for(
+    key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = Stack(zipped(model_json=b"{}"))
+    package, manifest = tmp_path / "model.zip", tmp_path / "manifest.json"
+    package.write_bytes(stack.package)
+    manifest.write_text(json.dumps(stack.manifest))
+    words = ["key", "sign", str(key), str(package), "--manifest", str(manifest)]
+    assert cli.main([*words, "--digest", stack.digest]) == 0
+    assert len(b64decode(capsys.readouterr().out)) == 64
+    assert cli.main([*words, "--digest", "0" * 64]) == 1
+    assert cli.main(words) == 2
+    assert "--manifest and --digest go together" in capsys.readouterr().err

@@ -68,6 +68,25 @@ def test_the_same_weights_again_give_the_package_that_is_there(
     assert len(found) == 1
 
 
+def test_files_that_were_written_anew_wait_in_a_package_of_their_own_unless_it_is_decided(
+    event: Event, put: Any, sagemaker: Any
+) -> None:
+    def run(number: int) -> dict[str, Any]:
+        files = {"edge-x86/model.zip": str(number) * 64}
+        put(f"runs/run-{number}/export/export.json", {**MANIFEST, "run": f"run-{number}", "files": files})
+        return register.handler({**event("register"), "run": f"run-{number}"}, None)
+
+    first, second = run(1), run(2)
+    assert first["model_package"] != second["model_package"] and first["version"] == second["version"]
+    assert run(2) == second, "a retry finds its own"
+    known = sagemaker.describe_model_package(ModelPackageName=second["model_package"])["CustomerMetadataProperties"]
+    assert known["run"] == "run-2"
+    sagemaker.update_model_package(
+        ModelPackageArn=second["model_package"], ModelApprovalStatus="Approved", CustomerMetadataProperties=known
+    )
+    assert run(3) == {**second, "approval": "Approved"}
+
+
 def test_other_weights_are_another_package(event: Event, put: Any) -> None:
     put("runs/run-1/export/export.json", MANIFEST)
     put("runs/run-2/export/export.json", {**MANIFEST, "version": "1.0.43"})

@@ -85,7 +85,7 @@ def asked(settings: Mapping[str, Any], path: Path | None) -> Ed25519PrivateKey |
         line = f'public_key = "{public(key)}"'
         raise LabError(
             "no device would look at the signature: the stack's [edge] names no public_key",
-            f"in lab.toml: {line}; a stack that is up learns of it by lab down, lab up",
+            f"in lab.toml: {line}; the next lab run brings it to the stack",
         )
     if public(key) != wanted:
         raise LabError(

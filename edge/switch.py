@@ -288,11 +288,12 @@ class Switch:
         assert self.current is not None
         try:
             self._signed(source)
-        except BrokenPackage as error:
-            self._say(version, name, staged, False, error.reason, error.detail)
-            return Event("reject", version, error.reason, error.detail)
-        if self.key is not None:
-            write_bytes(self.work / "models" / name / SIGNATURE, (source / SIGNATURE).read_bytes())
+            if self.key is not None:
+                write_bytes(self.work / "models" / name / SIGNATURE, (source / SIGNATURE).read_bytes())
+        except (BrokenPackage, OSError) as error:
+            reason, detail = _why(error)
+            self._say(version, name, staged, False, reason, detail)
+            return Event("reject", version, reason, detail)
         if self.current.version != version:
             kept = read_json(self.work / "serving.json") or {}
             self._write({**kept, "version": version, "identity": name})

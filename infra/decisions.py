@@ -104,14 +104,15 @@ class Decisions(Construct):
             bundles.REGISTER,
             environment={"PACKAGE_GROUP": self._group, "SERVE_IMAGE": image.uri},
             allows=[
-                self._lake.read("runs/", "releases/"),
+                self._lake.read("runs/", "exports/", "releases/"),
+                self._lake.write("releases/"),
                 Allow(actions=["sagemaker:CreateModelPackage"], on=[group_arn]),
-                self._lake.read_key(),
+                self._lake.use_key(),
                 self._packages("CreateModelPackage", "ListModelPackages"),
                 *seldom([self._packages("DescribeModelPackage")], "a release that was registered before is looked up"),
                 *image.pull(),
             ],
-            description="Registers a gated release once per version, pending approval",
+            description="Publishes and registers a gated release once per version, pending approval",
         )
 
     def _failure(self) -> Function:

@@ -140,6 +140,7 @@ class Lake(Construct):
         """Raw data and releases stay; what a run can make again goes."""
         return [
             s3.LifecycleRule(id="curated", prefix="curated/", expiration=CURATED_FOREVER_NOT),
+            s3.LifecycleRule(id="exports", prefix="exports/", expiration=CURATED_FOREVER_NOT),
             s3.LifecycleRule(id="telemetry", prefix="telemetry/", expiration=CURATED_FOREVER_NOT),
             s3.LifecycleRule(id="capture", prefix="capture/", expiration=CURATED_FOREVER_NOT),
             s3.LifecycleRule(

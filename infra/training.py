@@ -79,7 +79,7 @@ class Training(Construct):
                 find_object(self._source, self._code),
                 lake.read("curated/", "runs/"),
                 *seldom([lake.read("telemetry/")], "pipelines/jobs/watch.py compares telemetry when a person asks"),
-                *lake.upload("runs/", "releases/"),
+                *lake.upload("runs/", "exports/"),
                 lake.list_keys("curated/", "runs/", "telemetry/"),
                 lake.use_key(),
                 self._volumes(),
@@ -218,7 +218,7 @@ class Training(Construct):
                 *("--limits", *_pieces(limits)),
             ],
             outputs=[
-                _output("release", f"s3://{self._lake.data.bucket_name}/releases/"),
+                _output("release", self._below("exports/{}/")),
                 _output("export", self._below("runs/{}/export/")),
             ],
             isolated=self._calls_nothing,

@@ -5,7 +5,8 @@ flow.json              both state machines as deployed, for the picture
     settings.json          lab.toml as resolved
 logs/NN-<State>/log.txt   what the state's job said; for a state without a job, its events
 curated/ train/ evaluate/ gate/ export/   the data bucket's prefixes of this run
-release/               the release's manifest and artefacts
+release/               what was registered: the release's manifest and artefacts; where an earlier run registered the
+                       same version, these are that run's files, and export/ is that run's
 recipes/*.json         the Greengrass recipes as deployed
 access.json            roles, and which of them called what (grants.py)
 """
@@ -41,9 +42,7 @@ def collect(stack: Stack, flow: Outcome, release: Outcome | None, folder: Path, 
     rows = _states(states, ledger.read(root), root, folder)
     _download(stack, f"curated/{flow.run}/", folder / "curated")
     _download(stack, f"runs/{flow.run}/", folder)
-    manifest = _optional(folder / "export" / "export.json")
-    if manifest.get("version"):
-        _download(stack, f"releases/{manifest['version']}/", folder / "release")
+    manifest = _released(stack, flow, folder)
     _copy_edge(stack, root, folder)
     _write_definitions(stack, folder)
     write_atomically(folder / "access.json", json.dumps(grants.taken(stack.engine), indent=1))
@@ -63,6 +62,7 @@ def collect(stack: Stack, flow: Outcome, release: Outcome | None, folder: Path, 
         "cost": cost.estimate(states, _template(root)),
         "task": str(data.manifest["task"]),
         "version": manifest.get("version"),
+        "released_by": manifest.get("run"),
     }
     return record
 
@@ -79,6 +79,20 @@ def _status(flow: Outcome, release: Outcome | None) -> str:
         return REFUSED
     ended = [flow, *([release] if release else [])]
     return SUCCEEDED if all(outcome.status == "SUCCEEDED" for outcome in ended) else FAILED
+
+
+def _released(stack: Stack, flow: Outcome, folder: Path) -> dict[str, Any]:
+    """The manifest of what the run exported or, once that is registered, of what the version is; its files besides."""
+    exported = _optional(folder / "export" / "export.json")
+    if flow.refused or not exported.get("version"):
+        return exported
+    _download(stack, f"releases/{exported['version']}/", folder / "release")
+    manifest = _optional(folder / "release" / "manifest.json")
+    if not manifest:
+        return exported
+    if manifest.get("run", flow.run) != flow.run:
+        _download(stack, f"runs/{manifest['run']}/export/", folder / "export")
+    return manifest
 
 
 def _states(states: Sequence[State], entries: Sequence[Entry], root: Path, folder: Path) -> list[dict[str, Any]]:

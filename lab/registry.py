@@ -51,7 +51,7 @@ def package(stack: Stack, arn: str) -> Package:
 
 
 def of_run(stack: Stack, run: str) -> Package | None:
-    """The package that a run registered, or found registered: the same weights are one version, whoever made them."""
+    """The package that a run registered, or found registered: the same model is one version, whoever made it."""
     from botocore.exceptions import ClientError
 
     known = packages(stack)

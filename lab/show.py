@@ -81,7 +81,7 @@ def _lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     for row in chosen:
         lines.append((row["target"], f"{row['format']}, {row['bytes'] / 1e3:.0f} kB, p95 {row['p95_ms']:.2f} ms"))
     if record.get("model_package"):
-        lines.append(("version", f"{record.get('version')}, {record.get('approval')}"))
+        lines.append(("version", f"{record.get('version')}, {record.get('approval')}{_whose(record)}"))
     if record.get("endpoint"):
         lines.append(("endpoint", f"{record['endpoint']['name']} {record['endpoint']['status']}"))
     for device in (record.get("edge") or {}).get("devices", []):
@@ -89,6 +89,12 @@ def _lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("device", f"{device['thing']} ({where}) {device['status']} with {device['model_version']}"))
     lines.append(("cost in AWS", f"about ${record['cost']['estimate_usd']:.2f} a run"))
     return lines
+
+
+def _whose(record: Mapping[str, Any]) -> str:
+    """Names the run whose files a version has, where that is an earlier one."""
+    first = record.get("released_by") or record["run"]
+    return "" if first == record["run"] else f"; its files are those of run {first[:8]}…, which made it first"
 
 
 def _decision(gate: Mapping[str, Any]) -> str:

@@ -109,7 +109,7 @@ def check(manifest: bytes, package: bytes, digest: str) -> None:
     if not registered or wanted != hashlib.sha256(package).hexdigest():
         raise LabError(
             "the release's files are not those that were registered; nothing was signed",
-            "a later run may have written them anew (lab status), or somebody changed them; lab run makes them again",
+            "somebody changed them since; the bucket keeps what was there before: aws s3api list-object-versions",
         )
 
 
@@ -128,5 +128,6 @@ def _fetched(stack: Stack, name: str) -> bytes:
         body: bytes = stack.client("s3").get_object(Bucket=bucket, Key=name)["Body"].read()
     except ClientError as error:
         said = error.response["Error"].get("Message", "")
-        raise LabError(f"s3://{bucket}/{name} cannot be read: {said}", "nothing was signed; lab run makes it") from None
+        remedy = "nothing was signed; the bucket keeps what was deleted: aws s3api list-object-versions"
+        raise LabError(f"s3://{bucket}/{name} cannot be read: {said}", remedy) from None
     return body

@@ -124,8 +124,17 @@ def absent(distributions: tuple[str, ...]) -> list[str]:
 
 def installed(distribution: str) -> bool:
     """Whether a distribution is installed here."""
+    return _version(distribution) is not None
+
+
+def tools() -> dict[str, str | None]:
+    """What makes and runs artefacts: the version here of every distribution that any format needs, None for none."""
+    needed = {"torch", *(name for form in ALL for name in (*form.makes, *form.runs))}
+    return {name: _version(name) for name in sorted(needed)}
+
+
+def _version(distribution: str) -> str | None:
     try:
-        importlib.metadata.version(distribution)
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None

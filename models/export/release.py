@@ -9,6 +9,7 @@ fastest at batch 1 is chosen; what is as fast within the noise goes to the small
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import platform
@@ -80,7 +81,7 @@ def released(
     limits: Table | None = None,
 ) -> dict[str, Any]:
     """A release of a net that is loaded already, whatever its class; `model_dir` holds its weights."""
-    version = version_of(model_dir)
+    version = version_of(model_dir, contract, targets, limits or {})
     samples = _samples(trained, contract, data)
     log.info("release %s: %d samples, metric %.4f", version, len(samples.labels), samples.metric_of(samples.expected))
     answer = net.Answer(trained, contract).eval()
@@ -116,9 +117,20 @@ def _shipped(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
 
 
-def version_of(model_dir: Path) -> str:
-    """A version that its content gives: the same weights always have the same, other weights never (2^-28)."""
-    return f"1.0.{int(package.sha256(model_dir / 'model.safetensors')[:7], 16)}"
+def version_of(model_dir: Path, contract: Contract, targets: Mapping[str, Table], limits: Table) -> str:
+    """A version that what goes into a release gives: the same always has the same, anything else another (2^-28).
+
+    What comes out is not asked: which of two formats that are as fast is chosen may differ from one run to the next.
+    """
+    known = {
+        "schema": SCHEMA,
+        "weights": package.sha256(model_dir / "model.safetensors"),
+        "contract": contract.document(),
+        "targets": {name: dict(target) for name, target in targets.items()},
+        "limits": dict(limits),
+        "tools": formats.tools(),
+    }
+    return f"1.0.{int(hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:7], 16)}"
 
 
 def _samples(trained: nn.Module, contract: Contract, data: Path) -> Samples:

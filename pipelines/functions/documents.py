@@ -1,4 +1,4 @@
-"""JSON documents in the data bucket, read and written with errors that name the object."""
+"""Objects in the data bucket, JSON documents above all, read and written with errors that name the object."""
 
 from __future__ import annotations
 
@@ -39,5 +39,31 @@ def read(s3: Any, bucket: str, key: str) -> dict[str, Any]:
 
 def write(s3: Any, bucket: str, key: str, document: dict[str, Any]) -> None:
     """Writes a JSON object, keys sorted, so that the same content is the same object."""
-    body = json.dumps(document, sort_keys=True, indent=1).encode()
-    s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+    s3.put_object(Bucket=bucket, Key=key, **_body(document))
+
+
+def create(s3: Any, bucket: str, key: str, document: dict[str, Any]) -> bool:
+    """Writes a JSON object where none is: False when one is there, which then stays. Of several at once one writes."""
+    try:
+        s3.put_object(Bucket=bucket, Key=key, IfNoneMatch="*", **_body(document))
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "ConditionalRequestConflict":  # another one is at it
+            return create(s3, bucket, key, document)
+        if code != "PreconditionFailed":
+            raise
+        return False
+    return True
+
+
+def copy(s3: Any, bucket: str, key: str, to: str) -> None:
+    """Copies an object of at most 5 GB within the bucket, without its tags. Raises DocumentError."""
+    try:
+        s3.copy_object(Bucket=bucket, Key=to, CopySource={"Bucket": bucket, "Key": key}, TaggingDirective="REPLACE")
+    except ClientError as error:
+        reason = error.response["Error"].get("Message") or error.response["Error"]["Code"]
+        raise DocumentError(f"s3://{bucket}/{key} cannot be copied to {to}: {reason}") from error
+
+
+def _body(document: dict[str, Any]) -> dict[str, Any]:
+    return {"Body": json.dumps(document, sort_keys=True, indent=1).encode(), "ContentType": "application/json"}

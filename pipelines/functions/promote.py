@@ -95,7 +95,7 @@ def promote(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     )
     documents.write(here.s3, *documents.split(taken.manifest), manifest)
     _note(here, taken, source["source"])
-    return {**register.ensure(here.own, taken, manifest), **source}
+    return {**register.create(here.own, taken, manifest), **source}
 
 
 def _approved(here: Runtime, version: str) -> dict[str, Any]:

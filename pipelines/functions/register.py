@@ -1,8 +1,9 @@
-"""Registers a gated release as a model package that waits for a person's approval.
+"""Publishes a gated release below `releases/<version>/` and registers it as a model package that waits for a person.
 
 Event: `{"run", "bucket", "checkpoint", "execution"}`, where `checkpoint` is the S3 URI of the training job's
-model.tar.gz. Answer: `{"model_package", "version", "approval"}`. A version is
-registered once: the same weights again give the package that is there.
+model.tar.gz. Answer: `{"model_package", "version", "approval"}`. A version is published and registered once: whoever
+writes its manifest first has it, and the same model again gives the package and the files that are there. Nothing else
+in the flow may write below `releases/`, so what runs is what was approved.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from pipelines.functions.registry import Registration, digest_of
 
 PENDING = "PendingManualApproval"
 MEDIA = ["image/png", "image/jpeg", "text/csv", "application/x-npy", "application/json"]
+
+
+class VersionTaken(Exception):
+    """Another model has the version; the message says whose it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,41 +54,33 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def register(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
-    """The package of the run's version, made if it is not there. Raises DocumentError."""
+    """The package of the run's version, made if it is not there. Raises DocumentError, VersionTaken."""
     bucket, run = event["bucket"], event["run"]
-    manifest = documents.read(here.s3, bucket, f"runs/{run}/export/export.json")
-    version = str(manifest["version"])
+    exported = documents.read(here.s3, bucket, f"runs/{run}/export/export.json")
+    version = str(exported["version"])
+    place = f"releases/{version}"
+    manifest = _claimed(here, bucket, f"{place}/manifest.json", exported)
+    if (there := registered(here, version)) is not None:
+        return there
+    _publish(here, bucket, place, manifest)
     registration = Registration(
-        run=run,
+        run=str(manifest["run"]),
         version=version,
         checkpoint=event["checkpoint"],
-        manifest=f"s3://{bucket}/releases/{version}/manifest.json",
+        manifest=f"s3://{bucket}/{place}/manifest.json",
         digest=digest_of(manifest),
     )
-    return ensure(here, registration, manifest)
+    return create(here, registration, manifest)
 
 
-def ensure(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The package of a version, made if it is not there, in the words of the answer.
-
-    Where nobody has decided yet, a run that trained the same weights again gets a package of its own: it has written
-    the release's files anew, and an approval stands for files.
-    """
-    there = _newest(here, registration.version)
-    if there is not None and (there["ModelApprovalStatus"] != PENDING or _digest(there) == registration.digest):
-        return _answer(there, registration.version)
-    again = f"/{registration.digest}" if there is not None else ""
-    made = here.sagemaker.create_model_package(**_request(here, registration, manifest, again))
+def create(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:
+    """A package of a version whose files are there, in the words of the answer."""
+    made = here.sagemaker.create_model_package(**_request(here, registration, manifest))
     return {"model_package": made["ModelPackageArn"], "version": registration.version, "approval": PENDING}
 
 
 def registered(here: Runtime, version: str) -> dict[str, Any] | None:
-    """The newest package of a version, whatever was decided about it; None when there is none."""
-    there = _newest(here, version)
-    return None if there is None else _answer(there, version)
-
-
-def _newest(here: Runtime, version: str) -> dict[str, Any] | None:
+    """The package of a version, whatever was decided about it; None when there is none."""
     pages = here.sagemaker.get_paginator("list_model_packages").paginate(
         ModelPackageGroupName=here.group, SortBy="CreationTime", SortOrder="Descending"
     )
@@ -92,23 +89,31 @@ def _newest(here: Runtime, version: str) -> dict[str, Any] | None:
             arn = summary["ModelPackageArn"]
             package: dict[str, Any] = here.sagemaker.describe_model_package(ModelPackageName=arn)
             if package.get("CustomerMetadataProperties", {}).get("version") == version:
-                return package
+                return {"model_package": arn, "version": version, "approval": package["ModelApprovalStatus"]}
     return None
 
 
-def _digest(package: dict[str, Any]) -> str:
-    return str(package["CustomerMetadataProperties"].get("digest", ""))
+def _claimed(here: Runtime, bucket: str, key: str, exported: dict[str, Any]) -> dict[str, Any]:
+    """The manifest that stands for the version: this export's where none was written before."""
+    if documents.create(here.s3, bucket, key, exported):
+        return exported
+    first = documents.read(here.s3, bucket, key)
+    if first["model_sha256"] != exported["model_sha256"]:
+        raise VersionTaken(
+            f"s3://{bucket}/{key} is of other weights, by run {first['run']}: two models in 2^28 share a version; "
+            "train with another [train] seed"
+        )
+    return first
 
 
-def _answer(package: dict[str, Any], version: str) -> dict[str, Any]:
-    return {
-        "model_package": package["ModelPackageArn"],
-        "version": version,
-        "approval": package["ModelApprovalStatus"],
-    }
+def _publish(here: Runtime, bucket: str, place: str, manifest: dict[str, Any]) -> None:
+    """Copies the files of a manifest from the export of the run that wrote it."""
+    source = f"exports/{manifest['run']}/{manifest['version']}"
+    for path in sorted(manifest["files"]):
+        documents.copy(here.s3, bucket, f"{source}/{path}", f"{place}/{path}")
 
 
-def _request(here: Runtime, registration: Registration, manifest: dict[str, Any], again: str) -> dict[str, Any]:
+def _request(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:
     chosen = sum(1 for artifact in manifest["artifacts"] if artifact.get("chosen"))
     contract = manifest["contract"]
     return {
@@ -125,5 +130,5 @@ def _request(here: Runtime, registration: Registration, manifest: dict[str, Any]
         },
         "CustomerMetadataProperties": registration.metadata(),
         # Two executions that race to the same version get the same package from SageMaker itself.
-        "ClientToken": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{here.group}/{registration.version}{again}")),
+        "ClientToken": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{here.group}/{registration.version}")),
     }

@@ -2,9 +2,9 @@
 
     python -m pipelines.jobs.export --run RUN --targets JSON… [--limits JSON…]
 
-A SageMaker processing job: folders below /opt/ml/processing. `release` becomes `releases/` of the data bucket, `export`
-the run's own record of it, which the release gate reads, with a picture of each target's candidates beside it. Both go
-to the MLflow run of the training as well.
+A SageMaker processing job: folders below /opt/ml/processing. `release` becomes `exports/<run>/` of the data bucket,
+from where what passes the release gate is registered, `export` the run's own record of it, which that gate reads, with
+a picture of each target's candidates beside it. Both go to the MLflow run of the training as well.
 """
 
 from __future__ import annotations

@@ -44,6 +44,16 @@ def test_there_is_no_custom_resource_and_no_role_but_ours(assembly: Any) -> None
     assert not [role for role in assembly.of_type("AWS::IAM::Role").values() if role.get("ManagedPolicyArns")]
 
 
+def test_who_registers_alone_writes_where_approved_models_are(assembly: Any) -> None:
+    writers = {
+        name
+        for name, statement in statements(assembly)
+        if "s3:PutObject" in listed(statement["Action"])
+        and any("/releases/" in assembly.text(where) for where in listed(statement["Resource"]))
+    }
+    assert [name.rstrip("0123456789ABCDEF") for name in writers] == ["DecisionsRegisterRole"]
+
+
 def test_the_outputs_have_their_names(assembly: Any) -> None:
     assert set(assembly.template["Outputs"]) == OUTPUTS
 

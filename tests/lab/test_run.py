@@ -135,8 +135,8 @@ class Cloud:
         metrics = {"test": {"accuracy": 0.98}, "baseline": {"majority": {"accuracy": 0.1}}}
         self.put(f"runs/{RUN}/evaluate/report.json", {"metrics": metrics, "history": [], "classes": ["0"]})
         self.put(f"runs/{RUN}/gate/decision.json", {"passed": True, "reasons": ["accuracy 0.98 >= 0.95"]})
-        self.put(f"runs/{RUN}/export/export.json", {"version": VERSION, "artifacts": []})
-        self.put(f"releases/{VERSION}/manifest.json", {"version": VERSION})
+        for key in (f"runs/{RUN}/export/export.json", f"releases/{VERSION}/manifest.json"):
+            self.put(key, {"version": VERSION, "run": RUN, "artifacts": []})
 
     def refuse(self) -> None:
         self.put(f"runs/{RUN}/gate/decision.json", {"passed": False, "reasons": ["accuracy 0.80 < 0.95"]})
@@ -374,11 +374,19 @@ def test_other_code_that_trains_the_same_weights_makes_no_second_version(
     cloud.objects |= {
         key.replace(RUN, cloud.run): body for key, body in cloud.objects.items() if key.startswith(f"runs/{RUN}/")
     }
+    chosen = {"format": "onnx-int8", "target": "cloud-cpu", "chosen": True, "bytes": 1000, "p95_ms": 1.0}
+    cloud.put(f"runs/{cloud.run}/export/export.json", {"version": VERSION, "run": cloud.run, "artifacts": [chosen]})
     assert cli.main(["run", "--approve"]) == 0
-    assert f"version {VERSION} is approved and released already, by run {RUN}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"version {VERSION} is approved and released already, by run {RUN}" in said
+    assert f"{VERSION}, Approved; its files are those of run {RUN[:8]}" in said and "onnx-int8" not in said
     folder = cloud.root.parent / ".lab" / "runs" / cloud.run
     again = json.loads((folder / "record.json").read_text())
     assert again["model_package"] == GROUP and again["endpoint"]["status"] == "InService"
+    assert (again["run"], again["released_by"], again["artifacts"]) == (cloud.run, RUN, []), (
+        "what ships, not what would"
+    )
+    assert json.loads((folder / "export" / "export.json").read_text())["run"] == RUN
     assert len([arn for arn, row in cloud.executions.items() if row[0] == RELEASE]) == 1
 
 

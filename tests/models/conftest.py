@@ -253,6 +253,12 @@ def trained(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def targets() -> dict[str, dict[str, Any]]:
+    """What `released` is made for. Read only."""
+    return TARGETS
+
+
+@pytest.fixture(scope="session")
 def released(trained: Path, curated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The folder of the trained net's release, and its manifest. Read only."""
     out = tmp_path_factory.mktemp("releases")

@@ -1,9 +1,11 @@
 """The release: what it writes for each target, that it can be made again byte by byte, and what it measures."""
 
+import dataclasses
 import hashlib
 import io
 import json
 import platform
+import re
 import shutil
 import tarfile
 import zipfile
@@ -17,7 +19,7 @@ import pytest
 from models import curated as reader
 from models import gate, net
 from models.contract import Contract
-from models.export import package, release, trials
+from models.export import formats, package, release, trials
 from models.runtime import Model
 
 Released = tuple[Path, dict[str, Any]]
@@ -37,15 +39,10 @@ def sha256(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def again(trained: Path, curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Released:
-    """The same release, made a second time somewhere else, for one target and with a format that is not made."""
+def again(trained: Path, curated: Path, targets: Any, tmp_path_factory: pytest.TempPathFactory) -> Released:
+    """The same release, made a second time somewhere else."""
     out = tmp_path_factory.mktemp("again")
     copy = shutil.copytree(trained, tmp_path_factory.mktemp("elsewhere") / "a model")
-    targets = {
-        "cloud-cpu": {"formats": ["onnx-fp32"], **QUICK},
-        "edge-x86": {"formats": ["onnx-fp32"], **QUICK},
-        "edge-npu": {"formats": ["tflite-int8"], **QUICK},
-    }
     manifest = release.release(copy, curated, out, targets, "run-1")
     return out / manifest["version"], manifest
 
@@ -54,7 +51,7 @@ def test_a_release_has_a_manifest_and_a_package_for_every_target(released: Relea
     folder, manifest = released
     assert json.loads((folder / "manifest.json").read_text("utf-8")) == manifest
     assert (manifest["schema"], manifest["run"]) == (1, "run-1")
-    assert manifest["version"] == folder.name == release.version_of(trained)
+    assert manifest["version"] == folder.name
     assert manifest["model_sha256"] == sha256(trained / "model.safetensors")
     there = {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*") if path.is_file()}
     del there["manifest.json"]
@@ -104,9 +101,12 @@ def test_a_format_that_is_not_made_is_skipped_with_the_reason(released: Released
     assert (row["chosen"], row["file"], row["agreement"]) == (False, None, None)
 
 
-def test_a_target_with_nothing_made_has_no_package_and_fails_the_gate(again: Released) -> None:
-    folder, manifest = again
-    assert not (folder / "edge-npu").exists()
+def test_a_target_with_nothing_made_has_no_package_and_fails_the_gate(
+    trained: Path, curated: Path, tmp_path: Path
+) -> None:
+    targets = {"edge-npu": {"formats": ["tflite-int8"], **QUICK}}
+    manifest = release.release(trained, curated, tmp_path, targets, "run-1")
+    assert [path.name for path in (tmp_path / manifest["version"]).iterdir()] == ["manifest.json"]
     decision = gate.decide_release(manifest, LIMITS, {"edge-npu": {"p95_ms": 5.0}})
     (reason,) = decision.reasons
     assert reason.startswith(f"edge-npu: no artefact: tflite-int8: {NOT_MADE}")
@@ -163,15 +163,30 @@ def test_the_graph_takes_raw_pixels_in_any_number_and_holds_no_path_of_this_mach
     assert str(Path.cwd()).encode() not in (served / "model.onnx").read_bytes()
 
 
-def test_the_version_depends_on_the_weights_alone(trained: Path, tmp_path: Path) -> None:
+def test_the_version_depends_on_what_goes_into_a_release_and_on_nothing_else(
+    trained: Path, tmp_path: Path, released: Released, targets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    contract = Contract.load(trained / "contract.json")
+
+    def version(folder: Path = copy, contract: Contract = contract, made_for: Any = targets, limits: Any = None) -> str:
+        return release.version_of(folder, contract, made_for, limits or {})
+
     (copy / "history.json").write_text("[]")
     (copy / "model.json").write_text("{}")
-    version = release.version_of(trained)
-    assert release.version_of(copy) == version
-    assert version == f"1.0.{int(sha256(trained / 'model.safetensors')[:7], 16)}"
+    same = released[1]["version"]
+    assert version() == version(trained) == same and re.fullmatch(r"1\.0\.\d+", same)
+    others = {
+        version(contract=dataclasses.replace(contract, classes=tuple(f"{name}!" for name in contract.classes))),
+        version(made_for={"cloud-cpu": targets["cloud-cpu"]}),
+        version(limits=LIMITS),
+    }
+    monkeypatch.setattr(formats, "tools", lambda: {"onnx": "0.1"})
+    others.add(version())
+    monkeypatch.undo()
     (copy / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes() + b" ")
-    assert release.version_of(copy) != version
+    others.add(version())
+    assert len(others - {same}) == 5
 
 
 def test_a_model_that_is_too_slow_and_too_large_for_a_target_is_dropped_with_its_figures(

@@ -1,5 +1,7 @@
 """A gated release is registered once, pending a person's approval, with all that later steps need."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,15 @@ MANIFEST = {
 }
 
 
+PATHS = ("edge-x86/model.zip", "endpoint/model.tar.gz")
+
+
+def content(s3: Any, path: str) -> bytes:
+    """Of a file of the release."""
+    body: bytes = s3.get_object(Bucket="lake", Key=f"releases/1.0.42/{path}")["Body"].read()
+    return body
+
+
 @pytest.fixture(autouse=True)
 def environment(s3: Any, sagemaker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PACKAGE_GROUP", "ml-lab-dev-models")
@@ -28,8 +39,37 @@ def environment(s3: Any, sagemaker: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     register.runtime.cache_clear()
 
 
-def test_the_package_waits_for_approval_and_knows_where_it_comes_from(event: Event, put: Any, sagemaker: Any) -> None:
-    put("runs/run-1/export/export.json", MANIFEST)
+@pytest.fixture
+def exported(put: Any) -> Callable[..., dict[str, Any]]:
+    """Puts what a run exports into the lake; answers its manifest."""
+
+    def export(number: int, **about: Any) -> dict[str, Any]:
+        run, content = f"run-{number}", str(number)
+        files = {path: hashlib.sha256(content.encode()).hexdigest() for path in PATHS}
+        manifest = {**MANIFEST, "run": run, "files": files, **about}
+        put(f"runs/{run}/export/export.json", manifest)
+        for path in PATHS:
+            put(f"exports/{run}/{manifest['version']}/{path}", content.encode())
+        return manifest
+
+    return export
+
+
+@pytest.fixture
+def registers(event: Event, exported: Any) -> Callable[..., dict[str, Any]]:
+    """Registers what a run exports."""
+
+    def register_run(number: int, **about: Any) -> dict[str, Any]:
+        exported(number, **about)
+        return register.handler({**event("register"), "run": f"run-{number}"}, None)
+
+    return register_run
+
+
+def test_the_package_waits_for_approval_and_knows_where_it_comes_from(
+    event: Event, exported: Any, sagemaker: Any
+) -> None:
+    manifest = exported(1)
     answer = register.handler(event("register"), None)
     package = sagemaker.describe_model_package(ModelPackageName=answer["model_package"])
     assert answer == {
@@ -43,7 +83,7 @@ def test_the_package_waits_for_approval_and_knows_where_it_comes_from(event: Eve
         "version": "1.0.42",
         "checkpoint": "s3://lake/runs/run-1/train/run-1-train/output/model.tar.gz",
         "manifest": "s3://lake/releases/1.0.42/manifest.json",
-        "digest": digest_of(MANIFEST),
+        "digest": digest_of(manifest),
     }
     container = package["InferenceSpecification"]["Containers"][0]
     assert container["Image"].endswith("/ml-lab-dev-serve:abc")
@@ -51,48 +91,53 @@ def test_the_package_waits_for_approval_and_knows_where_it_comes_from(event: Eve
 
 
 @pytest.mark.parametrize("decision", ["PendingManualApproval", "Approved", "Rejected"])
-def test_the_same_weights_again_give_the_package_that_is_there(
-    event: Event, put: Any, sagemaker: Any, decision: str
+def test_the_same_model_again_gives_the_package_and_the_files_that_are_there(
+    registers: Any, s3: Any, sagemaker: Any, decision: str
 ) -> None:
-    put("runs/run-1/export/export.json", MANIFEST)
-    put("runs/run-2/export/export.json", {**MANIFEST, "run": "run-2"})
-    first = register.handler(event("register"), None)
+    first = registers(1)
     # Stock moto forgets the metadata of an updated package unless it is sent again.
     metadata = sagemaker.describe_model_package(ModelPackageName=first["model_package"])["CustomerMetadataProperties"]
     sagemaker.update_model_package(
         ModelPackageArn=first["model_package"], ModelApprovalStatus=decision, CustomerMetadataProperties=metadata
     )
-    again = register.handler({**event("register"), "run": "run-2"}, None)
-    assert again == {**first, "approval": decision}
+    assert registers(2) == {**first, "approval": decision}
     found = sagemaker.list_model_packages(ModelPackageGroupName="ml-lab-dev-models")["ModelPackageSummaryList"]
     assert len(found) == 1
+    assert {content(s3, path) for path in PATHS} == {b"1"}
+    assert json.loads(content(s3, "manifest.json"))["run"] == "run-1"
 
 
-def test_files_that_were_written_anew_wait_in_a_package_of_their_own_unless_it_is_decided(
-    event: Event, put: Any, sagemaker: Any
+def test_a_release_that_was_broken_off_is_completed_with_the_files_of_the_run_that_began_it(
+    registers: Any, exported: Any, s3: Any, sagemaker: Any
 ) -> None:
-    def run(number: int) -> dict[str, Any]:
-        files = {"edge-x86/model.zip": str(number) * 64}
-        put(f"runs/run-{number}/export/export.json", {**MANIFEST, "run": f"run-{number}", "files": files})
-        return register.handler({**event("register"), "run": f"run-{number}"}, None)
-
-    first, second = run(1), run(2)
-    assert first["model_package"] != second["model_package"] and first["version"] == second["version"]
-    assert run(2) == second, "a retry finds its own"
-    known = sagemaker.describe_model_package(ModelPackageName=second["model_package"])["CustomerMetadataProperties"]
-    assert known["run"] == "run-2"
-    sagemaker.update_model_package(
-        ModelPackageArn=second["model_package"], ModelApprovalStatus="Approved", CustomerMetadataProperties=known
-    )
-    assert run(3) == {**second, "approval": "Approved"}
+    begun = exported(1)
+    s3.put_object(Bucket="lake", Key="releases/1.0.42/manifest.json", Body=json.dumps(begun))
+    package = sagemaker.describe_model_package(ModelPackageName=registers(2)["model_package"])
+    known = package["CustomerMetadataProperties"]
+    assert (known["run"], known["digest"]) == ("run-1", digest_of(begun))
+    assert {content(s3, path) for path in PATHS} == {b"1"}
 
 
-def test_other_weights_are_another_package(event: Event, put: Any) -> None:
+def test_an_export_whose_files_are_gone_is_not_registered(event: Event, put: Any, sagemaker: Any) -> None:
     put("runs/run-1/export/export.json", MANIFEST)
-    put("runs/run-2/export/export.json", {**MANIFEST, "version": "1.0.43"})
-    first = register.handler(event("register"), None)
-    second = register.handler({**event("register"), "run": "run-2"}, None)
-    assert first["model_package"] != second["model_package"]
+    with pytest.raises(
+        DocumentError, match=r"s3://lake/exports/run-1/1\.0\.42/endpoint/model\.tar\.gz cannot be copied"
+    ):
+        register.handler(event("register"), None)
+    assert not sagemaker.list_model_packages(ModelPackageGroupName="ml-lab-dev-models")["ModelPackageSummaryList"]
+
+
+def test_another_version_is_another_package(registers: Any) -> None:
+    assert registers(1)["model_package"] != registers(2, version="1.0.43")["model_package"]
+
+
+def test_other_weights_under_a_version_that_is_taken_are_refused(registers: Any, s3: Any) -> None:
+    registers(1)
+    with pytest.raises(
+        register.VersionTaken, match=r"releases/1\.0\.42/manifest\.json is of other weights, by run run-1"
+    ):
+        registers(2, model_sha256="ef" * 32)
+    assert content(s3, PATHS[0]) == b"1"
 
 
 def test_a_run_without_an_export_is_refused_by_the_object_s_name(event: Event) -> None:

@@ -38,6 +38,7 @@ ROUNDS = 3
 SECONDS = 3.0
 READY_SECONDS = 90.0
 MEGABYTE = 1 << 20
+SILENT = {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class _Bench:
         return found
 
     def _running(self, argv: list[str], env: dict[str, str]) -> processes.Running:
-        whole = {**launch.environment(self._home), "ORT_DISABLE_TELEMETRY": "1", **env}
+        whole = {**launch.environment(self._home), **SILENT, **env}
         child = processes.Running([sys.executable, *argv], cwd=self._home.repo, env=whole)
         _pin(child.pid, self._cores[0])
         return child
@@ -242,7 +243,7 @@ class _Bench:
         return time.monotonic() - began
 
     def _python(self, argv: list[str], core: int | None = None) -> str:
-        env = {**launch.environment(self._home), "ORT_DISABLE_TELEMETRY": "1"}
+        env = {**launch.environment(self._home), **SILENT}
         with processes.Running([sys.executable, *argv], cwd=self._home.repo, env=env) as child:
             if core is not None:
                 _pin(child.pid, core)

@@ -155,5 +155,4 @@ def rates(tasks: Mapping[str, Task]) -> dict[str, npt.NDArray[np.float64]]:
 
 if __name__ == "__main__":
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
     sys.exit(main())

@@ -212,7 +212,7 @@ def _said(child: subprocess.Popen[str]) -> str:
 
 def _environment() -> dict[str, str]:
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **one, "ORT_DISABLE_TELEMETRY": "1", "OPENVINO_TELEMETRY": "0"}
+    return {**os.environ, **one, "ORT_DISABLE_TELEMETRY": "1"}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.artefacts import train
 from models import net
+from models.engines import openvino as engine
 from models.export.calibration import Calibration
 
 
@@ -81,15 +82,14 @@ def _onnx_int8(given: Given) -> None:
 
 
 def _openvino(given: Given) -> None:
-    import openvino
-
+    openvino = engine.module()
     model = openvino.convert_model(given.answer, example_input=given.example, input=[list(given.example.shape)])
     openvino.save_model(model, given.out, compress_to_fp16=False)
 
 
 def _openvino_int8(given: Given) -> None:
+    openvino = engine.module()
     import nncf
-    import openvino
 
     model = openvino.convert_model(given.answer, example_input=given.example, input=[list(given.example.shape)])
     samples = nncf.Dataset([sample.numpy() for sample in given.singles()])
@@ -154,6 +154,5 @@ SUFFIX = {"onnxruntime": ".onnx", "openvino": ".xml", "openvino-bf16": ".xml", "
 
 if __name__ == "__main__":
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
     torch.set_num_threads(1)
     sys.exit(main())

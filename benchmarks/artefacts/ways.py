@@ -144,5 +144,4 @@ def _product() -> Run:
 
 if __name__ == "__main__":
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
     sys.exit(main())

@@ -157,5 +157,4 @@ KINDS: dict[str, Callable[[Path], Answer]] = {
 
 if __name__ == "__main__":
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
     sys.exit(main())

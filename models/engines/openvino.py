@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import queue
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ TYPES = {"u8": "uint8", "f32": "float32"}
 # A bf16 artefact is stored in fp32: the precision is what the engine is told. Left alone, it takes bf16 on its own
 # wherever the CPU has it, so fp32 and int8 must say f32 to stay what they are called.
 PRECISION = {"openvino-bf16": "bf16"}
+# What the exporter writes into a model that cannot be compiled with its layers fused.
+UNFUSED = ["lab", "unfused"]
 
 
 class Compiled:
@@ -64,12 +66,21 @@ def _writable(batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return whole if whole.flags.writeable else whole.copy()
 
 
-def load(file: Path, form: str, threads: int) -> Engine:
-    """The model compiled for one stream of `threads` threads, tuned for latency. Raises EngineError."""
-    # Its Python front end reports usage unless told not to; the runtime alone does not.
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+def module() -> Any:
+    """The package `openvino`, which then reports its use to no one, nor does NNCF.
+
+    Both send events to their maker unless a file in the home folder says no; no variable does. Where the package that
+    sends them cannot be imported, they have stand-ins of their own that send nothing.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importlib's way to say that there is none
     import openvino
 
+    return openvino
+
+
+def load(file: Path, form: str, threads: int) -> Engine:
+    """The model compiled for one stream of `threads` threads, tuned for latency. Raises EngineError."""
+    openvino = module()
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -80,6 +91,8 @@ def load(file: Path, form: str, threads: int) -> Engine:
     try:
         core = openvino.Core()
         model = core.read_model(str(file))
+        if model.has_rt_info(UNFUSED):
+            settings["SNIPPETS_MODE"] = "DISABLE"
         many = core.compile_model(model, "CPU", settings)
         model.reshape([1, *list(model.input(0).partial_shape)[1:]])
         one = core.compile_model(model, "CPU", settings)

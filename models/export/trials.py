@@ -55,7 +55,7 @@ def run(package: Path, samples: Path, conditions: Conditions, out: Path) -> Meas
     try:
         done = subprocess.run(
             [*command, "--started", repr(time.time())],
-            env=_environment(conditions),
+            env=environment(conditions.threads),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -94,7 +94,7 @@ def contest(packages: Mapping[str, Path], samples: Path, conditions: Conditions)
 def _started(package: Path, samples: Path, conditions: Conditions) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [*_command(package, samples, conditions), "--rounds"],
-        env=_environment(conditions),
+        env=environment(conditions.threads),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -127,12 +127,12 @@ def _command(package: Path, samples: Path, conditions: Conditions) -> list[str]:
     ]  # fmt: skip
 
 
-def _environment(conditions: Conditions) -> dict[str, str]:
-    """This process's own, with our code importable from where it is, and as many threads as the target has."""
+def environment(threads: int) -> dict[str, str]:
+    """Of a child: this process's own, with our code importable from where it is, and as many threads."""
     ours = str(Path(measure.__file__).parents[2])
     path = [os.environ["PYTHONPATH"], ours] if os.environ.get("PYTHONPATH") else [ours]
-    threads = {name: str(conditions.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(path), "ORT_DISABLE_TELEMETRY": "1"}
+    pools = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return {**os.environ, **pools, "PYTHONPATH": os.pathsep.join(path), "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def _ending(code: int) -> str:

@@ -1,6 +1,8 @@
 """Exporters: whatever makes an artefact, it answers as the trained net does; what is absent says what brings it."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 
 from models import curated as reader
 from models import net, train
-from models.export import candidates, formats, onnx
+from models.export import candidates, formats, onnx, trials
 from models.export.calibration import Calibration
 from models.export.candidates import Candidates
 from models.export.exporter import Exported, Source, Unavailable
@@ -77,6 +79,35 @@ def test_dynamic_quantisation_and_bf16_are_what_they_are_called(trained: Path, c
     assert "DynamicQuantizeLinear" in kinds
     whole, half = (made(given, name).bytes for name in ("onnx-fp32", "onnx-fp16"))
     assert half < 0.7 * whole
+
+
+@pytest.mark.slow
+def test_openvino_and_nncf_tell_their_maker_nothing(
+    trained: Path, curated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    made(tried(trained, curated, tmp_path), "openvino-int8")
+    assert sys.modules["openvino_telemetry"] is None
+    assert list(home.iterdir()) == [], "what reports makes an identity there first"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "unfused"), [("os.kill(os.getpid(), 11)", True), ("raise ImportError", False)])
+def test_a_net_whose_fused_code_kills_who_compiles_it_is_compiled_unfused(
+    trained: Path, curated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, unfused: bool
+) -> None:
+    (tmp_path / "openvino.py").write_text(f"import os\n{end}\n")
+    environment = trials.environment(1)
+    path = os.pathsep.join((str(tmp_path), environment["PYTHONPATH"]))
+    monkeypatch.setattr(trials, "environment", lambda threads: {**environment, "PYTHONPATH": path})
+    given = tried(trained, curated, tmp_path)
+    found = made(given, "openvino-fp32")
+    assert ("unfused" in found.exported.notes) is unfused
+    assert ("<unfused" in (found.package / "model.xml").read_text("utf-8")) is unfused
+    answers = Model.load(found.package, threads=1).predict(given.samples.tensors).answers
+    np.testing.assert_allclose(answers, given.samples.expected, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -16,10 +16,13 @@ import pytest
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from scripted import DATASETS, OUTPUTS, Cloud, Server
 from werkzeug.serving import make_server
 
-from lab import child, launch
+from lab import child, launch, stack, synth
 from lab.engine import Engine
+from lab.home import Home
+from lab.stack import Stack
 
 REPO = Path(__file__).parents[2]
 ACCOUNT = "123456789012"
@@ -178,3 +181,31 @@ def trusting(engine: Engine) -> Callable[[str], str]:
         return str(made["Role"]["Arn"])
 
     return make
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """The cloud, as the engine that `lab up` started; the command line works in `tmp_path`."""
+    repo = tmp_path / "repo"
+    (repo / "models").mkdir(parents=True)
+    (repo / "models" / "__init__.py").touch()
+    (repo / "models" / "datasets.py").write_text(DATASETS)
+    (tmp_path / "engine" / "jobs" / "sagemaker" / "run-1-train").mkdir(parents=True)
+    log = (
+        "\n".join(f"epoch={n} train_loss=0.{9 - n} val_accuracy=0.9;" for n in (1, 2))
+        + "\nValueError: the oven is off\n"
+    )
+    (tmp_path / "engine" / "jobs" / "sagemaker" / "run-1-train" / "log.txt").write_text(log)
+    made = Cloud(tmp_path / "engine")
+    home = Home(repo, tmp_path / ".lab", repo / "lab.toml")
+    monkeypatch.setattr("lab.home.find", lambda config=None: home)
+    monkeypatch.setattr(launch, "running", lambda root: Server(made))
+    settings = {"data": {"dataset": "digits"}}
+    (tmp_path / "lab.json").write_text(json.dumps({"settings": settings, "template": "template.json"}))
+    (tmp_path / "template.json").write_text(json.dumps({"Resources": {}}))
+    monkeypatch.setattr(synth, "synth", lambda *_: synth.Assembly(tmp_path, "x", True, 0.0))
+    monkeypatch.setattr(stack, "deploy", lambda *_: False)
+    monkeypatch.setattr("lab.grants.taken", lambda engine: {"roles": {}, "resources": {}, "calls": []})
+    monkeypatch.setattr("lab.bulk.put", lambda engine, bucket, prefix, folder, paths: None)
+    monkeypatch.setattr(stack, "deployed", lambda engine: Stack(engine, "ml-lab-dev", OUTPUTS, settings))
+    return made

@@ -72,6 +72,7 @@ class Decisions(Construct):
         allows: Sequence[Allow],
         description: str,
         unused: str = "",
+        timeout_s: int = 60,
     ) -> Function:
         return Function(
             self,
@@ -85,6 +86,7 @@ class Decisions(Construct):
             allows=allows,
             unused=unused,
             description=description,
+            timeout_s=timeout_s,
         )
 
     def _gate(self, settings: Settings) -> Function:
@@ -113,6 +115,7 @@ class Decisions(Construct):
                 *image.pull(),
             ],
             description="Publishes and registers a gated release once per version, pending approval",
+            timeout_s=240,  # files are copied; its state waits five minutes
         )
 
     def _failure(self) -> Function:

@@ -84,7 +84,7 @@ def _status(flow: Outcome, release: Outcome | None) -> str:
 def _released(stack: Stack, flow: Outcome, folder: Path) -> dict[str, Any]:
     """The manifest of what the run exported or, once that is registered, of what the version is; its files besides."""
     exported = _optional(folder / "export" / "export.json")
-    if flow.refused or not exported.get("version"):
+    if flow.status != "SUCCEEDED" or not exported.get("version"):
         return exported
     _download(stack, f"releases/{exported['version']}/", folder / "release")
     manifest = _optional(folder / "release" / "manifest.json")

@@ -66,6 +66,21 @@ def of_run(stack: Stack, run: str) -> Package | None:
     return next((row for row in known if row.version == version), None)
 
 
+def row_run(stack: Stack, package: Package) -> str:
+    """The run whose row has the package: its maker or, where that failed after it had registered, who took its row."""
+    pages = (
+        stack.client("dynamodb")
+        .get_paginator("scan")
+        .paginate(
+            TableName=stack["RunsTable"],
+            FilterExpression="model_package = :package",
+            ExpressionAttributeValues={":package": {"S": package.arn}},
+        )
+    )
+    runs = [str(row["run"]["S"]) for page in pages for row in page["Items"]]
+    return package.run if package.run in runs or not runs else runs[0]
+
+
 def choose(stack: Stack, version: str | None, *, approval: str | None = None) -> Package:
     """The package of `version` (or its ARN), the newest when None; with `approval`, among those alone."""
     found = [row for row in packages(stack) if approval is None or row.approval == approval]

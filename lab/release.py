@@ -151,10 +151,11 @@ def approve(home: Home, server: Server, version: str | None, progress: Progress,
     deployed = stack.deployed(server.engine())
     signing.asked(deployed.settings, sign)
     chosen = _to_approve(deployed, version, sign)
-    arn = deployed["FlowArn"].replace(":stateMachine:", ":execution:") + f":{chosen.run}"
+    run = registry.row_run(deployed, chosen)
+    arn = deployed["FlowArn"].replace(":stateMachine:", ":execution:") + f":{run}"
     outcome = flow.follow(deployed, arn, "flow", Silent())
     started = deployed.client("stepfunctions").describe_execution(executionArn=arn)
-    folder = home.runs / chosen.run
+    folder = home.runs / run
     former = read_json(folder / "record.json") if (folder / "record.json").is_file() else None
     with tempfile.TemporaryDirectory() as temporary:
         key = str(json.loads(started["input"])["key"])

@@ -228,6 +228,10 @@ class Client:
     def list_installed_components(self, **_: Any) -> dict[str, Any]:
         return {"installedComponents": [{"componentName": "ml-lab-dev.Model", "componentVersion": VERSION}]}
 
+    def scan(self, **given: Any) -> dict[str, Any]:
+        assert given["ExpressionAttributeValues"] == {":package": {"S": GROUP}}
+        return {"Items": [{key: {"S": value} for key, value in self.cloud.row.items()}]}
+
     def get_item(self, **given: Any) -> dict[str, Any]:
         assert given["Key"] == {"claim": {"S": "d1#code#"}}
         return {"Item": {key: {"S": value} for key, value in self.cloud.row.items()}}

@@ -72,8 +72,9 @@ def _mark(event: dict[str, Any], here: Runtime, status: str, cause: str) -> bool
         claim, run = event.get("claim", ""), str(event.get("run", ""))
         if not claim and event.get("model_package"):
             # A release is an execution of its own: the run that made the package stands on the package.
-            run = Registration.of(here.sagemaker.describe_model_package(ModelPackageName=event["model_package"])).run
-            claim = runs.claim_of(here.dynamodb, here.table, run)
+            arn, run = event["model_package"], ""
+            maker = Registration.of(here.sagemaker.describe_model_package(ModelPackageName=arn)).run
+            claim = runs.claim_of(here.dynamodb, here.table, maker, arn)
         if not claim:
             return False
         runs.mark(here.dynamodb, here.table, claim, status=status, run=run, cause=cause)

@@ -15,8 +15,10 @@ from functools import cache
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 from pipelines.functions import documents
+from pipelines.functions.documents import DocumentError
 from pipelines.functions.registry import Registration, digest_of
 
 PENDING = "PendingManualApproval"
@@ -64,7 +66,7 @@ def register(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
         return there
     _publish(here, bucket, place, manifest)
     registration = Registration(
-        run=str(manifest["run"]),
+        run=run,
         version=version,
         checkpoint=event["checkpoint"],
         manifest=f"s3://{bucket}/{place}/manifest.json",
@@ -74,8 +76,13 @@ def register(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
 
 
 def create(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:
-    """A package of a version whose files are there, in the words of the answer."""
-    made = here.sagemaker.create_model_package(**_request(here, registration, manifest))
+    """A package of a version whose files are there, in the words of the answer; another's that was quicker."""
+    try:
+        made = here.sagemaker.create_model_package(**_request(here, registration, manifest))
+    except ClientError:
+        if (there := registered(here, registration.version)) is not None:
+            return there
+        raise
     return {"model_package": made["ModelPackageArn"], "version": registration.version, "approval": PENDING}
 
 
@@ -109,8 +116,12 @@ def _claimed(here: Runtime, bucket: str, key: str, exported: dict[str, Any]) -> 
 def _publish(here: Runtime, bucket: str, place: str, manifest: dict[str, Any]) -> None:
     """Copies the files of a manifest from the export of the run that wrote it."""
     source = f"exports/{manifest['run']}/{manifest['version']}"
-    for path in sorted(manifest["files"]):
-        documents.copy(here.s3, bucket, f"{source}/{path}", f"{place}/{path}")
+    try:
+        for path in sorted(manifest["files"]):
+            documents.copy(here.s3, bucket, f"{source}/{path}", f"{place}/{path}")
+    except DocumentError as error:
+        mend = f"nothing is registered yet: delete s3://{bucket}/{place}/manifest.json, and run the flow again"
+        raise DocumentError(f"{error}; {mend}") from error
 
 
 def _request(here: Runtime, registration: Registration, manifest: dict[str, Any]) -> dict[str, Any]:

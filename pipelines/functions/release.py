@@ -98,7 +98,7 @@ def prepare(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
         "version": registration.version,
         "component_version": registration.version,
         "run": registration.run,
-        "claim": runs.claim_of(here.dynamodb, here.table, registration.run),
+        "claim": runs.claim_of(here.dynamodb, here.table, registration.run, package["ModelPackageArn"]),
         "model_name": name,
         "config_name": name,
         "endpoint_name": here.endpoint,
@@ -159,7 +159,7 @@ def _deployed(arn: str, version: str, here: Runtime) -> str:
 def record(event: dict[str, Any], here: Runtime) -> dict[str, Any]:
     """Marks the run's row as released. Raises RowMissing, RegistryError."""
     registration = Registration.of(_package(event, here))
-    claim = runs.claim_of(here.dynamodb, here.table, registration.run)
+    claim = runs.claim_of(here.dynamodb, here.table, registration.run, event["model_package"])
     runs.mark(here.dynamodb, here.table, claim, status="RELEASED", version=registration.version)
     return {"run": registration.run, "version": registration.version, "status": "RELEASED"}
 

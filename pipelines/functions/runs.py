@@ -35,16 +35,20 @@ def mark(dynamodb: Any, table: str, claim: str, *, status: str, run: str = "", *
         raise RowMissing(f"table {table} has no row {claim}{holder}") from error
 
 
-def claim_of(dynamodb: Any, table: str, run: str) -> str:
-    """The key of a run's row. The table holds one small row per run, so it is read through. Raises RowMissing."""
+def claim_of(dynamodb: Any, table: str, run: str, package: str = "") -> str:
+    """The key of a run's row or, where another run holds that now, of one that has the run's model package.
+
+    The table holds one small row per run, so it is read through. Raises RowMissing.
+    """
     pages = dynamodb.get_paginator("scan").paginate(
         TableName=table,
-        FilterExpression="#run = :run",
-        ProjectionExpression="#claim",
-        ExpressionAttributeNames={"#run": "run", "#claim": "claim"},
-        ExpressionAttributeValues={":run": {"S": run}},
+        FilterExpression="#run = :run OR #package = :package",
+        ProjectionExpression="#claim, #run",
+        ExpressionAttributeNames={"#run": "run", "#package": "model_package", "#claim": "claim"},
+        ExpressionAttributeValues={":run": {"S": run}, ":package": {"S": package or "-"}},
     )
-    for page in pages:
-        for item in page["Items"]:
-            return str(item["claim"]["S"])
-    raise RowMissing(f"table {table} has no row of run {run}")
+    found = [item for page in pages for item in page["Items"]]
+    if not found:
+        raise RowMissing(f"table {table} has no row of run {run}")
+    own = next((item for item in found if item["run"]["S"] == run), found[0])
+    return str(own["claim"]["S"])

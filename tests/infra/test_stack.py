@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -37,6 +38,12 @@ def statements(assembly: Any) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield name, statement
 
 
+def covers(pattern: str, key: str) -> bool:
+    """Whether a statement's resource reaches objects of this key, in whatever bucket it names."""
+    _, slash, objects = pattern.rpartition(":")[2].partition("/")
+    return pattern == "*" or bool(slash and fnmatch(key, f"/{objects}"))
+
+
 def test_there_is_no_custom_resource_and_no_role_but_ours(assembly: Any) -> None:
     kinds = {row["Type"] for row in assembly.template["Resources"].values()}
     assert not [kind for kind in kinds if kind.startswith("Custom::") or kind == "AWS::CloudFormation::CustomResource"]
@@ -49,7 +56,7 @@ def test_who_registers_alone_writes_where_approved_models_are(assembly: Any) -> 
         name
         for name, statement in statements(assembly)
         if "s3:PutObject" in listed(statement["Action"])
-        and any("/releases/" in assembly.text(where) for where in listed(statement["Resource"]))
+        and any(covers(assembly.text(where), "/releases/1.0.1/x") for where in listed(statement["Resource"]))
     }
     assert [name.rstrip("0123456789ABCDEF") for name in writers] == ["DecisionsRegisterRole"]
 

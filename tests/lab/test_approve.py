@@ -25,6 +25,13 @@ def test_an_approval_later_brings_the_record_up_to_date(cloud: Cloud, capsys: py
     assert "no model package that is PendingManualApproval" in capsys.readouterr().err
 
 
+def test_the_package_of_a_run_that_failed_later_is_approved_with_the_run_that_took_its_row(cloud: Cloud) -> None:
+    assert cli.main(["run"]) == 0
+    cloud.metadata["run"] = "event_run-0"
+    assert cli.main(["approve", VERSION]) == 0
+    assert record(cloud)["approval"] == "Approved"
+
+
 def test_a_model_for_devices_that_ask_for_a_signature_is_not_approved_without_one(
     cloud: Cloud, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,8 +126,8 @@ def table(aws: None) -> Any:
 def claim(table: Any) -> Callable[..., None]:
     """Claims an input for a run, as the flow's state Claim does."""
 
-    def claim(claim: str = "d1#c1#", run: str = "run-1", status: str = "RUNNING") -> None:
-        item = {"claim": claim, "run": run, "status": status, "dataset": "digits"}
+    def claim(claim: str = "d1#c1#", run: str = "run-1", status: str = "RUNNING", **more: str) -> None:
+        item = {"claim": claim, "run": run, "status": status, "dataset": "digits", **more}
         table.put_item(TableName=TABLE, Item={name: {"S": value} for name, value in item.items()})
 
     return claim

@@ -41,6 +41,15 @@ def test_a_failed_release_is_found_through_its_package(event: Event, package: An
     assert "canary" in row()["cause"]
 
 
+def test_a_failed_release_is_found_through_its_package_where_another_run_took_the_row(
+    event: Event, package: Any, claim: Any, row: Any
+) -> None:
+    arn = package()
+    claim(run="run-2", model_package=arn)
+    assert failure.handler({**event("failure_release"), "model_package": arn}, None)["recorded"]
+    assert row()["status"] == "FAILED"
+
+
 def test_a_run_never_marks_a_row_that_another_run_holds(event: Event, claim: Any, row: Any) -> None:
     claim(run="run-2")
     assert not failure.handler(event("failure_job"), None)["recorded"]

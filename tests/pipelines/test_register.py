@@ -1,11 +1,13 @@
 """A gated release is registered once, pending a person's approval, with all that later steps need."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pipelines.functions import register
 from pipelines.functions.documents import DocumentError
@@ -114,17 +116,37 @@ def test_a_release_that_was_broken_off_is_completed_with_the_files_of_the_run_th
     s3.put_object(Bucket="lake", Key="releases/1.0.42/manifest.json", Body=json.dumps(begun))
     package = sagemaker.describe_model_package(ModelPackageName=registers(2)["model_package"])
     known = package["CustomerMetadataProperties"]
-    assert (known["run"], known["digest"]) == ("run-1", digest_of(begun))
+    assert (known["run"], known["digest"]) == ("run-2", digest_of(begun)), "who registers is who has the row"
     assert {content(s3, path) for path in PATHS} == {b"1"}
 
 
 def test_an_export_whose_files_are_gone_is_not_registered(event: Event, put: Any, sagemaker: Any) -> None:
     put("runs/run-1/export/export.json", MANIFEST)
-    with pytest.raises(
-        DocumentError, match=r"s3://lake/exports/run-1/1\.0\.42/endpoint/model\.tar\.gz cannot be copied"
-    ):
+    with pytest.raises(DocumentError) as told:
         register.handler(event("register"), None)
+    assert "s3://lake/exports/run-1/1.0.42/endpoint/model.tar.gz cannot be copied" in str(told.value)
+    assert "delete s3://lake/releases/1.0.42/manifest.json, and run the flow again" in str(told.value)
     assert not sagemaker.list_model_packages(ModelPackageGroupName="ml-lab-dev-models")["ModelPackageSummaryList"]
+
+
+def test_one_that_another_execution_registers_meanwhile_is_that_one_s(
+    exported: Any, event: Event, sagemaker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported(1)
+    here, won = register.runtime(), []
+
+    class Slow:
+        """SageMaker, which is asked by another execution first and then refuses the token with other words."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sagemaker, name)
+
+        def create_model_package(self, **given: Any) -> None:
+            won.append(sagemaker.create_model_package(**given)["ModelPackageArn"])
+            raise ClientError({"Error": {"Code": "ValidationException"}}, "CreateModelPackage")
+
+    answer = register.register(event("register"), dataclasses.replace(here, sagemaker=Slow()))
+    assert [answer["model_package"]] == won
 
 
 def test_another_version_is_another_package(registers: Any) -> None:

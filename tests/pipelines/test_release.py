@@ -224,6 +224,16 @@ def test_a_released_version_stands_in_the_run_s_row(event: Event, package: Any, 
     assert (row()["status"], row()["version"]) == ("RELEASED", "1.0.42")
 
 
+def test_the_package_of_a_run_that_failed_after_it_registered_belongs_to_who_took_its_row(
+    event: Event, package: Any, claim: Any, row: Any
+) -> None:
+    arn = package()
+    claim(run="run-2", model_package=arn)
+    assert release.handler({**event("release_prepare"), "model_package": arn}, None)["claim"] == "d1#c1#"
+    release.handler({**event("release_record"), "model_package": arn}, None)
+    assert row()["status"] == "RELEASED"
+
+
 def test_a_release_of_an_unknown_run_is_an_error(event: Event, package: Any, claim: Any) -> None:
     claim(run="run-2")
     with pytest.raises(RowMissing, match="no row of run run-1"):

@@ -55,10 +55,10 @@ def test_the_flow_runs_in_private_subnets_with_isolated_jobs(project: Project) -
 
 def test_a_job_that_imports_what_its_runtime_does_not_bring_is_refused_by_name(project: Project) -> None:
     project.edit("lab.toml", small)
-    project.edit("models/train.py", lambda text: text.replace("import torch\n", "import rich\nimport torch\n", 1))
+    project.edit("models/train.py", lambda text: text.replace("import torch\n", "import nbformat\nimport torch\n", 1))
     done = project.lab("run")
     assert done.returncode == 1
-    assert "rich" in said(done) and "runtime does not bring" in said(done)
+    assert "nbformat" in said(done) and "runtime does not bring" in said(done)
 
 
 def test_a_lambda_bundle_that_lacks_a_file_fails_where_the_cloud_would(project: Project) -> None:

@@ -18,6 +18,7 @@ from lab.stack import Stack
 
 POLL_SECONDS = 0.25
 LONGEST_POLL_SECONDS = 1.0
+SELDOM = 20  # looks, after which an execution is asked itself: one that is aborted says so in no event
 EVENT_SECONDS = 30.0
 RUNNING = "RUNNING"
 EPOCH = re.compile(r"epoch=\d+ .*")
@@ -92,16 +93,22 @@ def follow(stack: Stack, arn: str, flow: str, progress: Progress) -> Outcome:
     looks = 0
     while True:
         looks += 1
+        # Asked before the history is read, which is whole then; else the last states would be missed.
+        over = looks % SELDOM == 0 and _status(client, arn) != RUNNING
         events = history.events_of(client, arn)
         states = history.states_of(events, flow)
         progress.states(states)
         for line in epochs.news(states):
             progress.epoch(line)
-        if history.ended(events) or looks % 20 == 0:
+        if history.ended(events) or over:
             now = client.describe_execution(executionArn=arn)
             if now["status"] != RUNNING:
                 return Outcome(arn, flow, str(now["status"]), *_why(now, states), states)
         time.sleep(_pause(states))
+
+
+def _status(client: Any, arn: str) -> str:
+    return str(client.describe_execution(executionArn=arn)["status"])
 
 
 def _pause(states: Sequence[State]) -> float:

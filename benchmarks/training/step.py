@@ -133,7 +133,7 @@ def _trainer(run: Run) -> Loop:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     weights = torch.ones(len(run.contract.classes))
 
-    class Module(lightning.LightningModule):  # type: ignore[misc]  # it is not installed here, so it has no types
+    class Module(lightning.LightningModule):  # type: ignore[misc]  # only the bench extra has it, so a lean environment sees no types
         def __init__(self) -> None:
             super().__init__()
             self.net = run.model

@@ -18,6 +18,7 @@ from moto.core.model_instances import reset_model_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from scripted import DATASETS, OUTPUTS, Cloud, Server
 from werkzeug.serving import make_server
+from wire import Core
 
 from lab import child, launch, stack, synth
 from lab.engine import Engine
@@ -209,3 +210,12 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setattr("lab.bulk.put", lambda engine, bucket, prefix, folder, paths: None)
     monkeypatch.setattr(stack, "deployed", lambda engine: Stack(engine, "ml-lab-dev", OUTPUTS, settings))
     return made
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Iterator[Core]:
+    made = Core(tmp_path)
+    yield made
+    for wire in made.wires:
+        wire.socket.close()
+    made.server.stop()

@@ -16,11 +16,13 @@ import pytest
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sagemaker.responses import SageMakerResponse
+from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 from scripted import DATASETS, OUTPUTS, Cloud, Server
 from werkzeug.serving import make_server
 from wire import Core
 
-from lab import child, launch, stack, synth
+from lab import child, launch, sagemaker, stack, synth
 from lab.engine import Engine
 from lab.home import Home
 from lab.stack import Stack
@@ -219,3 +221,20 @@ def core(tmp_path: Path) -> Iterator[Core]:
     for wire in made.wires:
         wire.socket.close()
     made.server.stop()
+
+
+@pytest.fixture
+def aws(desk: Engine, itself: Callable[..., None]) -> Engine:
+    """The desk with SageMaker's jobs; files about another service have one of their own."""
+    itself(SageMakerResponse, SageMakerRuntimeResponse)
+    sagemaker.install(desk)
+    return desk
+
+
+@pytest.fixture
+def data(aws: Engine) -> Any:
+    """A bucket with one curated file."""
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="data")
+    s3.put_object(Bucket="data", Key="curated/r1/train/part-0.txt", Body=b"seven")
+    return s3

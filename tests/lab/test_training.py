@@ -1,25 +1,17 @@
-"""Training and processing jobs run for real: files in, script, files out, and the truth when it fails."""
+"""Training jobs run for real: files in, script, files out, and the truth when it fails."""
 
 import io
-import json
 import tarfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from moto.sagemaker.responses import SageMakerResponse
-from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
+from jobs import IMAGE, finish
 
 import lab.training
-from lab import inventory, inventory_jobs, sagemaker
-from lab.cloud import Cloud
 from lab.engine import Engine
-from lab.inventory import Scope
 
-IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/lab-job:t1"
 SCRIPT = """
 import argparse, json, os, pathlib, sys
 import helper.words
@@ -38,22 +30,6 @@ if args.fail:
 pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(f"{data} {args.epochs} {helper.words.WORD} {before}")
 pathlib.Path(os.environ["SM_OUTPUT_DATA_DIR"], "history.json").write_text("[]")
 """
-
-
-@pytest.fixture
-def aws(desk: Engine, itself: Callable[..., None]) -> Engine:
-    itself(SageMakerResponse, SageMakerRuntimeResponse)
-    sagemaker.install(desk)
-    return desk
-
-
-@pytest.fixture
-def data(aws: Engine) -> Any:
-    """A bucket with one curated file."""
-    s3 = aws.client("s3")
-    s3.create_bucket(Bucket="data")
-    s3.put_object(Bucket="data", Key="curated/r1/train/part-0.txt", Body=b"seven")
-    return s3
 
 
 def source(s3: Any, script: str = SCRIPT) -> str:
@@ -101,19 +77,6 @@ def training(role_arn: str, directory: str, name: str = "r1-train", **more: Any)
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
         **more,
     }
-
-
-def finish(client: Any, name: str, kind: str = "training") -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if kind == "training":
-            job, status = client.describe_training_job(TrainingJobName=name), "TrainingJobStatus"
-        else:
-            job, status = client.describe_processing_job(ProcessingJobName=name), "ProcessingJobStatus"
-        if job[status] not in ("InProgress", "Stopping"):
-            return dict(job)
-        time.sleep(0.05)
-    raise AssertionError(f"{name} did not end")
 
 
 def content(s3: Any, key: str) -> dict[str, str]:
@@ -311,113 +274,3 @@ def test_what_stock_moto_only_pretends_is_refused_by_name(aws: Engine) -> None:
         client.create_model_card(ModelCardName="c", Content="{}", ModelCardStatus="Draft")
     with pytest.raises(ClientError, match="CreatePipeline is not covered"):
         client.create_pipeline(PipelineName="p", ClientRequestToken="t" * 32, RoleArn="arn:aws:iam::1:role/abcdefgh")
-
-
-def processing(role_arn: str, code: str, **more: Any) -> dict[str, Any]:
-    return {
-        "ProcessingJobName": "r1-evaluate",
-        "RoleArn": role_arn,
-        "AppSpecification": {
-            "ImageUri": IMAGE,
-            "ContainerEntrypoint": ["python", "-m", "jobs.evaluate"],
-            "ContainerArguments": ["--out", "/opt/ml/processing/report"],
-        },
-        "Environment": {"PYTHONPATH": "/opt/ml/processing/code/code.zip"},
-        "ProcessingInputs": [
-            {
-                "InputName": name,
-                "S3Input": {
-                    "S3Uri": uri,
-                    "LocalPath": f"/opt/ml/processing/{name}",
-                    "S3DataType": "S3Prefix",
-                    "S3InputMode": "File",
-                },
-            }
-            for name, uri in (("code", code), ("curated", "s3://data/curated/r1/"))
-        ],
-        "ProcessingOutputConfig": {
-            "Outputs": [
-                {
-                    "OutputName": "report",
-                    "S3Output": {
-                        "S3Uri": "s3://data/runs/r1/evaluate/",
-                        "LocalPath": "/opt/ml/processing/report",
-                        "S3UploadMode": "EndOfJob",
-                    },
-                }
-            ]
-        },
-        "ProcessingResources": {
-            "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 10}
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
-        **more,
-    }
-
-
-EVALUATE = """
-import json, pathlib, sys
-out = pathlib.Path(sys.argv[2])
-text = (out.parent / "curated" / "train" / "part-0.txt").read_text()
-(out / "report.json").write_text(json.dumps({"text": text}))
-if text == "bad":
-    (out.parents[1] / "output" / "message").write_text("the data is bad")
-    sys.exit("cannot evaluate: bad data")
-"""
-
-
-def code(s3: Any, tmp_path: Path) -> str:
-    import zipfile
-
-    with zipfile.ZipFile(tmp_path / "code.zip", "w") as out:
-        out.writestr("jobs/__init__.py", "")
-        out.writestr("jobs/evaluate.py", EVALUATE)
-    s3.upload_file(str(tmp_path / "code.zip"), "data", "assets/code.zip")
-    return "s3://data/assets/code.zip"
-
-
-def test_a_processing_job_reads_inputs_and_uploads_outputs(
-    aws: Engine, data: Any, role: Callable[..., str], tmp_path: Path
-) -> None:
-    client = aws.client("sagemaker")
-    client.create_processing_job(**processing(role("job", "sagemaker"), code(data, tmp_path)))
-    job = finish(client, "r1-evaluate", "processing")
-    assert job["ProcessingJobStatus"] == "Completed", job
-    report = data.get_object(Bucket="data", Key="runs/r1/evaluate/report.json")["Body"].read()
-    assert json.loads(report) == {"text": "seven"}
-
-
-def test_an_ended_job_with_a_labs_tag_is_found_and_goes_with_its_log(
-    aws: Engine, data: Any, role: Callable[..., str], tmp_path: Path
-) -> None:
-    client, cloud = aws.client("sagemaker"), Cloud(aws.region, aws.account, "me", aws)
-    tags = [{"Key": "lab", "Value": "t-lab"}]
-    client.create_processing_job(**processing(role("job", "sagemaker"), code(data, tmp_path)), Tags=tags)
-    finish(client, "r1-evaluate", "processing")
-    found = inventory.survey(cloud, Scope("t-lab"), inventory_jobs.KINDS)
-    assert found.not_asked == {}
-    names = [str(one) for one in found.found]
-    assert names[-1] == "job processing-job r1-evaluate"
-    assert names[0].startswith("log stream of a job /aws/sagemaker/ProcessingJobs: r1-evaluate/")
-    assert inventory.survey(cloud, Scope("t-other"), inventory_jobs.KINDS).found == []
-    by_name = inventory.survey(cloud, Scope("r1"), inventory_jobs.KINDS).found
-    assert [str(one) for one in by_name] == names
-    for kind, one in zip(inventory_jobs.KINDS, found.found, strict=True):
-        assert kind.remove is not None
-        kind.remove(cloud, one)
-    assert inventory.survey(cloud, Scope("t-lab"), inventory_jobs.KINDS).found == []
-    with pytest.raises(ClientError, match="ResourceNotFound"):
-        client.delete_processing_job(ProcessingJobName="r1-evaluate")
-
-
-def test_a_processing_job_that_fails_uploads_nothing_and_says_why(
-    aws: Engine, data: Any, role: Callable[..., str], tmp_path: Path
-) -> None:
-    data.put_object(Bucket="data", Key="curated/r1/train/part-0.txt", Body=b"bad")
-    client = aws.client("sagemaker")
-    client.create_processing_job(**processing(role("job", "sagemaker"), code(data, tmp_path)))
-    job = finish(client, "r1-evaluate", "processing")
-    assert job["ProcessingJobStatus"] == "Failed"
-    assert job["ExitMessage"] == "the data is bad"
-    assert job["FailureReason"].endswith("cannot evaluate: bad data")
-    assert "Contents" not in data.list_objects_v2(Bucket="data", Prefix="runs/")
